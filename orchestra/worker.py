@@ -1,0 +1,43 @@
+"""The life of every thread: start, work, a last word; crashes are never silent.
+
+Base class of all our threads. A thread ends because it was told to by a
+message; whatever else ends it is a bug, and is reported as ThreadCrashed to
+whoever owns the thread, who stops the program with exit code 1.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadCrashed:
+    """An unexpected exception ended the thread `name`: a bug, never a peer's fault."""
+
+    name: str
+    error: BaseException
+
+
+class Worker(threading.Thread):
+    """A named, non-daemonic thread; subclasses implement `work`.
+
+    `report` takes one message and delivers it to the thread's owner; it is
+    called from this thread.
+    """
+
+    def __init__(self, name: str, report: Callable[[object], None]) -> None:
+        super().__init__(name=name, daemon=False)
+        self._report = report
+
+    def work(self) -> None:
+        """The thread's whole life: set up, loop until told to stop, tear down."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        """Run `work`; report what it did not expect."""
+        try:
+            self.work()
+        except BaseException as error:
+            self._report(ThreadCrashed(self.name, error))
