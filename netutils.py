@@ -1,0 +1,443 @@
+"""Sockets: listen, dial, exact reads, addresses and compact peer lists.
+
+Imports nothing of ours and owns nothing: whoever calls owns the sockets that
+it gets, and closes them. Called from any thread. Raises OSError (what the
+system said) and ValueError (what a text or a byte string said), nothing else.
+
+Rules: an address is (host, port), the host without brackets. A thread that
+blocks in `dial` or `accept` is woken through a `Cancel`, which works on every
+system; one that blocks in `recv` or `send` is woken by `shut`. Only the owner
+closes a socket: closing wakes nobody, and the number may be reused meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+import re
+import selectors
+import socket
+import struct
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Address = tuple[str, int]
+"""Host (a literal or a name) and port."""
+
+MAX_HOST_LENGTH = 253  # RFC 1035, section 2.3.4, as text without the final dot
+_NAME = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*"
+                   r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?")  # fmt: skip
+# inet_aton reads 127.1, 0x7f.1 and 2130706433 as addresses too, and so does getaddrinfo.
+_NUMERIC_TAIL = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_COMPACT_LENGTH_BYTES = {socket.AF_INET: 6, socket.AF_INET6: 18}
+_SAME_PORT_TRIES = 32
+# Windows says EACCES for a port that is taken exclusively or reserved.
+_TAKEN = {errno.EADDRINUSE, errno.EACCES} if os.name == "nt" else {errno.EADDRINUSE}
+_FAMILY_ABSENT = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
+_CONNECTING = {0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY}
+
+
+# Addresses
+
+
+def parse_address(text: str) -> Address:
+    """Read "host:port", "1.2.3.4:port" or "[v6]:port"; the host is kept as it is written.
+
+    Raises ValueError with the reason, without the text in it.
+    """
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or not rest.startswith(":"):
+            raise ValueError("an IPv6 address is written [ADDRESS]:PORT")
+        port_text = rest[1:]
+        check_v6(host)
+    else:
+        host, colon, port_text = text.partition(":")
+        if not colon:
+            raise ValueError("no port: expected HOST:PORT")
+        if ":" in port_text:
+            raise ValueError("an IPv6 address is written [ADDRESS]:PORT")
+        check_host(host)
+    if not _PORT.fullmatch(port_text) or int(port_text) > 65535:
+        raise ValueError("the port must be a number from 1 to 65535")
+    return host, int(port_text)
+
+
+def check_v6(host: str) -> None:
+    """Raise ValueError unless `host` is an IPv6 literal, perhaps with a scope ("fe80::1%eth0")."""
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        raise ValueError("what is in the brackets is not an IPv6 address") from None
+    scope = address.scope_id
+    if scope is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", scope):
+        raise ValueError("the scope of the IPv6 address is not the name of an interface")
+
+
+def check_host(host: str) -> None:
+    """Raise ValueError unless `host` is a host name in ASCII or a dotted IPv4 address."""
+    if not host:
+        raise ValueError("no host: expected HOST:PORT")
+    if len(host) > MAX_HOST_LENGTH:
+        raise ValueError(f"the host is longer than {MAX_HOST_LENGTH} characters")
+    if _NUMERIC_TAIL.fullmatch(host):
+        try:
+            ipaddress.IPv4Address(host)
+        except ValueError:
+            raise ValueError("the host is neither a name nor an IPv4 address a.b.c.d") from None
+    elif not _NAME.fullmatch(host):
+        raise ValueError("the host is not a host name (letters, digits, hyphens, dots)")
+
+
+def format_address(address: Address) -> str:
+    """Write an address as `parse_address` reads it: IPv6 in brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def normal_host(host: str) -> str:
+    """One spelling for each address: IPv4 in IPv6 as IPv4, IPv6 short and small, names as they are.
+
+    A scope is kept only where it means something: on a link-local address.
+    """
+    if ":" not in host:
+        return host
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    if address.is_link_local or address.scope_id is None:
+        return str(address)
+    return str(ipaddress.IPv6Address(address.packed))
+
+
+def address_of(sockaddr: Sequence[Any]) -> Address:
+    """The address in what accept, getsockname or getpeername returned."""
+    host, port = str(sockaddr[0]), int(sockaddr[1])
+    if len(sockaddr) == 4 and sockaddr[3] and "%" not in host:
+        host = f"{host}%{sockaddr[3]}"
+    return normal_host(host), port
+
+
+def can_dial(address: Address) -> bool:
+    """Whether a stranger's address is a literal that a TCP connection could go to.
+
+    Not: names, port 0, 0.0.0.0/8, ::, multicast, 255.255.255.255, IPv4 mapped
+    into IPv6, link-local IPv6 (its scope would be missing). Private and loopback
+    addresses are possible: members share on a LAN and on one machine.
+    """
+    host, port = address
+    if not 1 <= port <= 65535:
+        return False
+    try:
+        literal = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if literal.is_multicast or literal.is_unspecified:
+        return False
+    if isinstance(literal, ipaddress.IPv4Address):
+        return literal.packed[0] != 0 and literal.packed != b"\xff\xff\xff\xff"
+    return literal.ipv4_mapped is None and not literal.is_link_local
+
+
+# Compact peer lists
+
+
+def pack_peers(addresses: Iterable[Address]) -> tuple[bytes, bytes]:
+    """Compact lists of the IPv4 (6 bytes each, BEP 23) and IPv6 (18 bytes each, BEP 7) addresses.
+
+    Raises ValueError for a host that is no literal or has a scope, and for a bad port.
+    """
+    v4, v6 = bytearray(), bytearray()
+    for address in addresses:
+        host, port = normal_host(address[0]), address[1]
+        try:
+            if ":" in host:
+                v6 += socket.inet_pton(socket.AF_INET6, host) + struct.pack("!H", port)
+            else:
+                v4 += socket.inet_pton(socket.AF_INET, host) + struct.pack("!H", port)
+        except (OSError, ValueError, struct.error):
+            raise ValueError(f"cannot be packed: {host!r} port {port}") from None
+    return bytes(v4), bytes(v6)
+
+
+def unpack_peers(data: bytes, family: socket.AddressFamily) -> list[Address]:
+    """The addresses in a compact list of one family, as they are (port 0 too).
+
+    Raises ValueError when the length is no multiple of 6 (AF_INET) or 18 (AF_INET6).
+    """
+    entry_bytes = _COMPACT_LENGTH_BYTES[family]
+    if len(data) % entry_bytes:
+        raise ValueError(f"{len(data)} bytes are no list of {entry_bytes}-byte addresses")
+    host_bytes = entry_bytes - 2
+    return [
+        (normal_host(socket.inet_ntop(family, host)), port)
+        for host, port in struct.iter_unpack(f"!{host_bytes}sH", data)
+    ]
+
+
+# Waking
+
+
+class Cancel:
+    """Wakes every thread that waits in `dial` or `accept` with it; stays set once set.
+
+    One may serve many threads. `set` may be called from any thread and from a
+    signal handler; the owner calls `close` after the waiting threads have ended.
+    """
+
+    def __init__(self) -> None:
+        self._waiting, self._waking = socket.socketpair()
+        self._is_set = False
+
+    @property
+    def is_set(self) -> bool:
+        """Whether `set` was called."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Wake all who wait, now and later."""
+        self._is_set = True
+        shut(self._waking)  # the other end turns readable (end of stream) for good
+
+    def fileno(self) -> int:
+        """The descriptor that turns readable, for selectors."""
+        return self._waiting.fileno()
+
+    def close(self) -> None:
+        """Release the sockets; nobody may wait with it any more."""
+        self._waiting.close()
+        self._waking.close()
+
+
+def shut(sock: socket.socket) -> None:
+    """Shut a connection down both ways: a `recv` or `send` blocked on it returns at once.
+
+    Does not close: that is the owner's. A socket that is not connected, or was
+    closed meanwhile, is left as it is.
+    """
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def _selector() -> selectors.BaseSelector:
+    # select() refuses descriptors from 1024 up; epoll would cost a descriptor for each wait.
+    kind: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+    return kind()
+
+
+# Listening
+
+
+def listen(host: str | None, port: int, backlog: int = 128) -> list[socket.socket]:
+    """Listening sockets, IPv4 first, all on one port number; port 0 picks a free one.
+
+    `host` None means all addresses of both families (of one, where the other is
+    absent); a literal means itself alone ("::" is IPv6 only); a name means all
+    of its addresses that this machine has. Raises OSError.
+    """
+    targets = _targets(host)
+    for attempt in range(_SAME_PORT_TRIES):
+        try:
+            return _listen_all(targets, port, backlog)
+        except OSError as error:
+            # The port that one family picked may be taken in the other: pick again.
+            if port or error.errno not in _TAKEN or attempt == _SAME_PORT_TRIES - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def listen_first_free(host: str | None, first_port: int, tries: int) -> list[socket.socket]:
+    """Listening sockets on the first free port of `tries` from `first_port` up.
+
+    Raises OSError: the last "address in use", or at once whatever else is wrong.
+    """
+    last_port = min(first_port + tries - 1, 65535)
+    for port in range(first_port, last_port):
+        try:
+            return listen(host, port)
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+    return listen(host, last_port)
+
+
+def accept(listeners: Sequence[socket.socket], cancel: Cancel) -> tuple[socket.socket, Address] | None:
+    """Wait for a connection on any of the listening sockets; None when `cancel` was set.
+
+    The connection comes blocking, with TCP_NODELAY. Raises OSError when the
+    system cannot give one (EMFILE, ENFILE, ENOBUFS, ENOMEM): wait a little.
+    """
+    with _selector() as selector:
+        selector.register(cancel, selectors.EVENT_READ)
+        for listener in listeners:
+            # Between "readable" and accept the other side may be gone: never block there.
+            listener.setblocking(False)
+            selector.register(listener, selectors.EVENT_READ)
+        while True:
+            ready = [key.fileobj for key, _ in selector.select()]
+            if cancel in ready:
+                return None
+            for listener in listeners:
+                if listener in ready:
+                    with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+                        sock, sockaddr = listener.accept()
+                        return _ready(sock), address_of(sockaddr)
+
+
+def _targets(host: str | None) -> list[tuple[socket.AddressFamily, Any]]:
+    """Family and socket address (port 0) of all that `host` stands for, IPv4 first."""
+    if host is None:
+        return [(socket.AF_INET, ("0.0.0.0", 0)), (socket.AF_INET6, ("::", 0))]
+    found = _resolve(host, 0)
+    return sorted(dict.fromkeys(found), key=lambda target: target[0] != socket.AF_INET)
+
+
+def _listen_all(
+    targets: list[tuple[socket.AddressFamily, Any]], port: int, backlog: int
+) -> list[socket.socket]:
+    opened: list[socket.socket] = []
+    absent: OSError | None = None
+    try:
+        for family, sockaddr in targets:
+            try:
+                sock = _listen_one(family, (sockaddr[0], port, *sockaddr[2:]), backlog)
+            except OSError as error:
+                if error.errno not in _FAMILY_ABSENT:
+                    raise
+                absent = error
+                continue
+            opened.append(sock)
+            port = sock.getsockname()[1]
+        if absent is not None and not opened:
+            raise absent
+    except OSError:
+        for sock in opened:
+            sock.close()
+        raise
+    return opened
+
+
+def _listen_one(family: socket.AddressFamily, sockaddr: Any, backlog: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "nt":
+            # On Windows SO_REUSEADDR would let two programs take one port.
+            sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE"), 1)  # noqa: B009
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+# Dialling and reading
+
+
+def dial(address: Address, timeout_s: float, *, cancel: Cancel | None = None) -> socket.socket:
+    """Connect, trying each address of the host in turn; the socket is blocking, with TCP_NODELAY.
+
+    `timeout_s` bounds all tries together, each gets its share of what is left;
+    the name lookup itself cannot be bounded or woken (the system's resolver).
+    Raises TimeoutError, ConnectionAbortedError when `cancel` was set, else the OSError
+    of the last address.
+    """
+    deadline = time.monotonic() + timeout_s
+    failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
+    found = _resolve(*address)
+    for index, (family, sockaddr) in enumerate(found):
+        share_s = max(0.0, deadline - time.monotonic()) / (len(found) - index)
+        try:
+            return _connected(family, sockaddr, share_s, cancel)
+        except OSError as error:
+            failure = error
+            if cancel is not None and cancel.is_set:
+                break
+    raise failure
+
+
+def recv_exactly(sock: socket.socket, length_bytes: int, deadline: float) -> bytes:
+    """Read exactly `length_bytes` before `deadline` (time.monotonic()), however they trickle in.
+
+    For handshakes, while one thread alone uses the socket: its timeout is changed
+    meanwhile. The caller has checked the length. Raises TimeoutError, or
+    ConnectionError when the stream ends early, or another OSError.
+    """
+    data = bytearray(length_bytes)
+    view = memoryview(data)
+    before = sock.gettimeout()
+    try:
+        while view:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError(errno.ETIMEDOUT, "timed out")
+            sock.settimeout(left_s)
+            count = sock.recv_into(view)
+            if not count:
+                raise ConnectionResetError(errno.ECONNRESET, "the connection ended early")
+            view = view[count:]
+    finally:
+        with contextlib.suppress(OSError):
+            sock.settimeout(before)
+    return bytes(data)
+
+
+def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except ValueError:  # an embedded NUL, a label that IDNA refuses
+        raise OSError(errno.EINVAL, "not a host name") from None
+    return [(family, sockaddr) for family, _, _, _, sockaddr in found]
+
+
+def _connected(
+    family: socket.AddressFamily, sockaddr: Any, timeout_s: float, cancel: Cancel | None
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        _connect(sock, sockaddr, timeout_s, cancel)
+    except BaseException:
+        sock.close()
+        raise
+    return _ready(sock)
+
+
+def _connect(sock: socket.socket, sockaddr: Any, timeout_s: float, cancel: Cancel | None) -> None:
+    sock.setblocking(False)
+    code = sock.connect_ex(sockaddr)
+    if code not in _CONNECTING:
+        raise OSError(code, os.strerror(code))
+    with _selector() as selector:
+        selector.register(sock, selectors.EVENT_WRITE)
+        if cancel is not None:
+            selector.register(cancel, selectors.EVENT_READ)
+        ready = [key.fileobj for key, _ in selector.select(timeout_s)]
+    if cancel is not None and cancel in ready:
+        raise ConnectionAbortedError(errno.ECONNABORTED, "given up")
+    if not ready:
+        raise TimeoutError(errno.ETIMEDOUT, "timed out")
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
+    if sock.getsockname() == sock.getpeername():
+        # Two free ports of one machine met (TCP's simultaneous open): nobody listens there.
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
+
+def _ready(sock: socket.socket) -> socket.socket:
+    """The connection as its user wants it: blocking (BSD inherits the flag), small writes at once."""
+    sock.setblocking(True)
+    with contextlib.suppress(OSError):  # reset already: the first read will tell
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
