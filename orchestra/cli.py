@@ -1,0 +1,167 @@
+"""From a command line to an exit code: the frame that all programs share.
+
+Main thread only. `run` is the one place where errors, signals and closed
+pipes become one line and the documented exit code, so that a program's body
+only has to do its work and raise. A body that holds something (a temporary
+file, threads) cleans up in `finally`: signals reach it as exceptions
+(orchestra/signals.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from orchestra import __version__
+from orchestra.console import Console, OutputClosed
+from orchestra.errors import ExitCode, OrchestraError, UsageError
+from orchestra.logs import RunLog
+from orchestra.signals import Signalled, as_exceptions, die_by
+
+Body = Callable[[argparse.Namespace, Console], int]
+
+log = logging.getLogger(__name__)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are UsageErrors of one line."""
+
+    def __init__(self, program: str, summary: str, examples: str) -> None:
+        super().__init__(
+            prog=f"{program}.py",
+            description=summary,
+            epilog=f"examples:\n{examples}" if examples else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.color = False  # 3.14 would colour help, and knows nothing of --no-color
+        self.program = program
+        self.examples = examples
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing, so that --json gets its event too."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def make_parser(program: str, summary: str, examples: str) -> Parser:
+    """A parser with the options that all programs have. `examples`: command lines, one a line."""
+    program = program.removesuffix(".py")
+    parser = Parser(program, summary, examples)
+    common = parser.add_argument_group("common options")
+    common.add_argument("--version", action="version", version=f"{program}.py (Orchestra) {__version__}")
+    common.add_argument(
+        "-v", "--verbose", action="count", default=0, help="log more to stderr; twice for everything"
+    )
+    common.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+    common.add_argument("--json", action="store_true", help="print events on stdout, one JSON object a line")
+    common.add_argument("--no-color", action="store_true", help="no colour (also: NO_COLOR in the environment)")
+    common.add_argument(
+        "--log-dir", type=Path, metavar="DIR", help="where log files go (default: logs/ beside the program)"
+    )
+    return parser
+
+
+def run(parser: Parser, body: Body, argv: Sequence[str] | None = None, *, usage_if_empty: bool = False) -> int:
+    """Parse, set up console and log, call `body(arguments, console)`; return the exit code, or die by the signal."""
+    _fill_closed_descriptors()
+    argv = list(sys.argv[1:] if argv is None else argv)
+    console = _early_console(parser.program, argv)
+    with as_exceptions():
+        try:
+            code = _run(parser, body, argv, console, usage_if_empty=usage_if_empty)
+            sys.stdout.flush()
+        except (OutputClosed, BrokenPipeError):
+            _abandon_stdout()
+            return die_by(signal.SIGPIPE) if hasattr(signal, "SIGPIPE") else ExitCode.FAILED
+        except Signalled as ended:
+            return die_by(ended.signum)
+        except KeyboardInterrupt:
+            return die_by(signal.SIGINT)
+        except OSError as error:
+            _abandon_stdout()
+            console.err(f"{parser.program}: error: cannot write to standard output: {error.strerror}")
+            return ExitCode.STORAGE
+    return code
+
+
+def _run(parser: Parser, body: Body, argv: list[str], console: Console, *, usage_if_empty: bool) -> int:
+    """Everything but the ends that are not exit codes."""
+    if usage_if_empty and not argv:
+        examples = f"\nexamples:\n{parser.examples}\n" if parser.examples else ""
+        console.err(parser.format_usage() + examples + f"\n{parser.prog} --help lists all options.")
+        return ExitCode.USAGE
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as done:  # --help, --version
+        return int(done.code or 0)
+    except UsageError as error:
+        console.fail(str(error), error.exit_code)
+        return error.exit_code
+    run_log = RunLog(parser.program, arguments.log_dir, verbosity=arguments.verbose)
+    try:
+        run_log.show_on_stderr(parser.program, console.err, arguments.verbose, quiet=arguments.quiet)
+        if run_log.problem:
+            console.note(f"{parser.program}: {run_log.problem}")
+        return _run_body(body, arguments, console, run_log.path, argv)
+    finally:
+        run_log.close()
+
+
+def _run_body(
+    body: Body, arguments: argparse.Namespace, console: Console, log_path: Path | None, argv: list[str]
+) -> int:
+    log.info("%s %s, Python %s: %r", console.program, __version__, platform.python_version(), argv)
+    try:
+        code = int(body(arguments, console))
+    except OrchestraError as error:
+        log.info("ends with exit code %d: %s", error.exit_code, error)
+        console.fail(str(error), error.exit_code)
+        return error.exit_code
+    except (OutputClosed, Signalled, KeyboardInterrupt) as end:
+        log.info("ends: %r", end)
+        raise
+    except Exception as error:
+        log.critical("unexpected failure", exc_info=True)
+        where = f"the log says where: {log_path}" if log_path else "-v says where"
+        console.fail(f"unexpected failure: {type(error).__name__}: {error} ({where})", ExitCode.FAILED)
+        return ExitCode.FAILED
+    log.info("ends with exit code %d", code)
+    return code
+
+
+def _early_console(program: str, argv: list[str]) -> Console:
+    """The console, from the raw command line: even what argparse refuses is answered in the asked form."""
+    options = argv[: argv.index("--")] if "--" in argv else argv
+    quiet = any(option == "--quiet" or _is_short_flag(option, "q") for option in options)
+    return Console(program, json="--json" in options, quiet=quiet, color="--no-color" not in options)
+
+
+def _is_short_flag(option: str, letter: str) -> bool:
+    """Whether `option` is `-q`, or a cluster such as `-vq`."""
+    return option[:1] == "-" and option[1:2] != "-" and letter in option and set(option[1:]) <= {"v", "q"}
+
+
+def _abandon_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush cannot fail."""
+    with contextlib.suppress(OSError, ValueError):
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, sys.stdout.fileno())
+        os.close(sink)
+
+
+def _fill_closed_descriptors() -> None:
+    """Open what was closed of 0, 1 and 2 (`>&-`): else a file or a socket of ours would get that number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)

@@ -1,0 +1,91 @@
+"""How signals end a program: once as an exception, the second time on the spot.
+
+Main thread only. The first SIGINT, SIGTERM or SIGHUP raises in the main
+thread, so that `finally` blocks clean up; the second one ends the program at
+once, with the terminal given back as it was found. Either way the program
+dies by the signal itself, which is what shells and scripts look at. A signal
+that was ignored when the program started (nohup) stays ignored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+class Signalled(BaseException):
+    """A signal asks the program to end. Raised in the main thread, or by a body after its own clean stop."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+@contextlib.contextmanager
+def as_exceptions() -> Iterator[None]:
+    """Within the block, SIGINT raises KeyboardInterrupt, SIGTERM and SIGHUP raise Signalled; once."""
+    old: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        handler = _raise_once(_terminal_restorer())
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            signum = getattr(signal, name, None)  # Windows has no SIGHUP
+            if signum is not None and signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
+                old[signum] = signal.signal(signum, handler)
+    try:
+        yield
+    finally:
+        for signum, previous in old.items():
+            signal.signal(signum, previous)
+
+
+def die_by(signum: int) -> int:
+    """End as that signal ends a program. Returns 128 + `signum` where that cannot be: Windows, process 1 of a container."""
+    for stream in (sys.stdout, sys.stderr):
+        # None when started without; OSError when its reader has left; ValueError when closed.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    if os.name != "nt":
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+    return 128 + signum
+
+
+def _raise_once(restore_terminal: Callable[[], None]) -> Handler:
+    ending = False
+
+    def handler(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+        nonlocal ending
+        if ending:
+            restore_terminal()
+            os._exit(die_by(signum))
+        ending = True
+        raise KeyboardInterrupt if signum == signal.SIGINT else Signalled(signum)
+
+    return handler
+
+
+def _terminal_restorer() -> Callable[[], None]:
+    """A function that gives the terminal of stdin the modes that it has now; nothing to do without one."""
+    try:
+        import termios  # noqa: PLC0415 - POSIX only
+
+        modes = termios.tcgetattr(0)
+    except (ImportError, OSError, ValueError):
+        return lambda: None
+    except termios.error:
+        return lambda: None
+
+    def restore() -> None:
+        with contextlib.suppress(OSError, termios.error):
+            if os.tcgetpgrp(0) == os.getpgrp():  # from the background it would stop us
+                termios.tcsetattr(0, termios.TCSANOW, modes)
+
+    return restore
