@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import bencode2
 
-from .text import safe
+from orchestra.text import safe
 
 MAX_DEPTH = 100
 

@@ -13,7 +13,7 @@ import os
 import re
 import unicodedata
 
-from .text import safe
+from orchestra.text import safe
 
 MAX_NAME_BYTES = 240
 
