@@ -1,13 +1,12 @@
 """Sockets: listen, dial, exact reads, addresses and compact peer lists.
 
-Imports nothing of ours and owns nothing: whoever calls owns the sockets that
-it gets, and closes them. Called from any thread. Raises OSError (what the
-system said) and ValueError (what a text or a byte string said), nothing else.
+Imports nothing of ours; any thread. The caller owns the sockets that it gets.
+Raises OSError (what the system said) and ValueError (what a text said).
 
 Rules: an address is (host, port), the host without brackets. A thread that
 blocks in `dial` or `accept` is woken through a `Cancel`, which works on every
-system; one that blocks in `recv` or `send` is woken by `shut`. Only the owner
-closes a socket: closing wakes nobody, and the number may be reused meanwhile.
+system; one that blocks in `recv` or `send`, by `shut`. Only the owner closes a
+socket: closing wakes nobody, and the number may be reused meanwhile.
 """
 
 from __future__ import annotations
@@ -21,20 +20,26 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 Address = tuple[str, int]
 """Host (a literal or a name) and port."""
+_Target = tuple[socket.AddressFamily, Any]
+"""Family and the system's form of an address."""
 
 MAX_HOST_LENGTH = 253  # RFC 1035, section 2.3.4, as text without the final dot
-_NAME = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*"
-                   r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?")  # fmt: skip
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?")
 # inet_aton reads 127.1, 0x7f.1 and 2130706433 as addresses too, and so does getaddrinfo.
 _NUMERIC_TAIL = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
+_V4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)){4}")
+_SCOPE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _COMPACT_LENGTH_BYTES = {socket.AF_INET: 6, socket.AF_INET6: 18}
 _SAME_PORT_TRIES = 32
+# select() refuses descriptors from 1024 up; epoll would cost a descriptor for each wait.
+_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 # Windows says EACCES for a port that is taken exclusively or reserved.
 _TAKEN = {errno.EADDRINUSE, errno.EACCES} if os.name == "nt" else {errno.EADDRINUSE}
 _FAMILY_ABSENT = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
@@ -54,49 +59,45 @@ def parse_address(text: str) -> Address:
         if not bracket or not rest.startswith(":"):
             raise ValueError("an IPv6 address is written [ADDRESS]:PORT")
         port_text = rest[1:]
-        check_v6(host)
+        _check_v6(host)
     else:
         host, colon, port_text = text.partition(":")
         if not colon:
             raise ValueError("no port: expected HOST:PORT")
         if ":" in port_text:
             raise ValueError("an IPv6 address is written [ADDRESS]:PORT")
-        check_host(host)
+        _check_host(host)
     if not _PORT.fullmatch(port_text) or int(port_text) > 65535:
         raise ValueError("the port must be a number from 1 to 65535")
     return host, int(port_text)
-
-
-def check_v6(host: str) -> None:
-    """Raise ValueError unless `host` is an IPv6 literal, perhaps with a scope ("fe80::1%eth0")."""
-    try:
-        address = ipaddress.IPv6Address(host)
-    except ValueError:
-        raise ValueError("what is in the brackets is not an IPv6 address") from None
-    scope = address.scope_id
-    if scope is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", scope):
-        raise ValueError("the scope of the IPv6 address is not the name of an interface")
-
-
-def check_host(host: str) -> None:
-    """Raise ValueError unless `host` is a host name in ASCII or a dotted IPv4 address."""
-    if not host:
-        raise ValueError("no host: expected HOST:PORT")
-    if len(host) > MAX_HOST_LENGTH:
-        raise ValueError(f"the host is longer than {MAX_HOST_LENGTH} characters")
-    if _NUMERIC_TAIL.fullmatch(host):
-        try:
-            ipaddress.IPv4Address(host)
-        except ValueError:
-            raise ValueError("the host is neither a name nor an IPv4 address a.b.c.d") from None
-    elif not _NAME.fullmatch(host):
-        raise ValueError("the host is not a host name (letters, digits, hyphens, dots)")
 
 
 def format_address(address: Address) -> str:
     """Write an address as `parse_address` reads it: IPv6 in brackets."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _check_host(host: str) -> None:
+    if not host:
+        raise ValueError("no host: expected HOST:PORT")
+    if len(host) > MAX_HOST_LENGTH:
+        raise ValueError(f"the host is longer than {MAX_HOST_LENGTH} characters")
+    if _NUMERIC_TAIL.fullmatch(host):
+        if not _V4.fullmatch(host):
+            raise ValueError("the host is neither a name nor an IPv4 address a.b.c.d")
+    elif not _NAME.fullmatch(host):
+        raise ValueError("the host is not a host name (letters, digits, hyphens, dots)")
+
+
+def _check_v6(host: str) -> None:
+    literal, percent, scope = host.partition("%")
+    try:
+        socket.inet_pton(socket.AF_INET6, literal)
+    except (OSError, ValueError):
+        raise ValueError("what is in the brackets is not an IPv6 address") from None
+    if percent and not _SCOPE.fullmatch(scope):
+        raise ValueError("the scope of the IPv6 address is not the name of an interface")
 
 
 def normal_host(host: str) -> str:
@@ -125,27 +126,6 @@ def address_of(sockaddr: Sequence[Any]) -> Address:
     return normal_host(host), port
 
 
-def can_dial(address: Address) -> bool:
-    """Whether a stranger's address is a literal that a TCP connection could go to.
-
-    Not: names, port 0, 0.0.0.0/8, ::, multicast, 255.255.255.255, IPv4 mapped
-    into IPv6, link-local IPv6 (its scope would be missing). Private and loopback
-    addresses are possible: members share on a LAN and on one machine.
-    """
-    host, port = address
-    if not 1 <= port <= 65535:
-        return False
-    try:
-        literal = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    if literal.is_multicast or literal.is_unspecified:
-        return False
-    if isinstance(literal, ipaddress.IPv4Address):
-        return literal.packed[0] != 0 and literal.packed != b"\xff\xff\xff\xff"
-    return literal.ipv4_mapped is None and not literal.is_link_local
-
-
 # Compact peer lists
 
 
@@ -157,11 +137,9 @@ def pack_peers(addresses: Iterable[Address]) -> tuple[bytes, bytes]:
     v4, v6 = bytearray(), bytearray()
     for address in addresses:
         host, port = normal_host(address[0]), address[1]
+        packed, family = (v6, socket.AF_INET6) if ":" in host else (v4, socket.AF_INET)
         try:
-            if ":" in host:
-                v6 += socket.inet_pton(socket.AF_INET6, host) + struct.pack("!H", port)
-            else:
-                v4 += socket.inet_pton(socket.AF_INET, host) + struct.pack("!H", port)
+            packed += socket.inet_pton(family, host) + struct.pack("!H", port)
         except (OSError, ValueError, struct.error):
             raise ValueError(f"cannot be packed: {host!r} port {port}") from None
     return bytes(v4), bytes(v6)
@@ -186,24 +164,18 @@ def unpack_peers(data: bytes, family: socket.AddressFamily) -> list[Address]:
 
 
 class Cancel:
-    """Wakes every thread that waits in `dial` or `accept` with it; stays set once set.
+    """Wakes every thread that waits in `dial` or `accept` with it; `is_set` stays true once set.
 
-    One may serve many threads. `set` may be called from any thread and from a
-    signal handler; the owner calls `close` after the waiting threads have ended.
+    `set` may be called from any thread; the owner calls `close` when none waits any more.
     """
 
     def __init__(self) -> None:
         self._waiting, self._waking = socket.socketpair()
-        self._is_set = False
-
-    @property
-    def is_set(self) -> bool:
-        """Whether `set` was called."""
-        return self._is_set
+        self.is_set = False
 
     def set(self) -> None:
         """Wake all who wait, now and later."""
-        self._is_set = True
+        self.is_set = True
         shut(self._waking)  # the other end turns readable (end of stream) for good
 
     def fileno(self) -> int:
@@ -219,17 +191,10 @@ class Cancel:
 def shut(sock: socket.socket) -> None:
     """Shut a connection down both ways: a `recv` or `send` blocked on it returns at once.
 
-    Does not close: that is the owner's. A socket that is not connected, or was
-    closed meanwhile, is left as it is.
+    A socket that is not connected, or was closed meanwhile, is left as it is.
     """
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
-
-
-def _selector() -> selectors.BaseSelector:
-    # select() refuses descriptors from 1024 up; epoll would cost a descriptor for each wait.
-    kind: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
-    return kind()
 
 
 # Listening
@@ -242,15 +207,14 @@ def listen(host: str | None, port: int, backlog: int = 128) -> list[socket.socke
     absent); a literal means itself alone ("::" is IPv6 only); a name means all
     of its addresses that this machine has. Raises OSError.
     """
-    targets = _targets(host)
-    for attempt in range(_SAME_PORT_TRIES):
-        try:
+    targets: list[_Target] = [(socket.AF_INET, ("0.0.0.0", 0)), (socket.AF_INET6, ("::", 0))]
+    if host is not None:
+        targets = sorted(dict.fromkeys(_resolve(host, 0)), key=lambda target: target[0] != socket.AF_INET)
+    # With port 0, what one family picked may be taken in the other: pick again.
+    for _ in range(0 if port else _SAME_PORT_TRIES):
+        with _unless_taken():
             return _listen_all(targets, port, backlog)
-        except OSError as error:
-            # The port that one family picked may be taken in the other: pick again.
-            if port or error.errno not in _TAKEN or attempt == _SAME_PORT_TRIES - 1:
-                raise
-    raise AssertionError("unreachable")
+    return _listen_all(targets, port, backlog)
 
 
 def listen_first_free(host: str | None, first_port: int, tries: int) -> list[socket.socket]:
@@ -260,21 +224,18 @@ def listen_first_free(host: str | None, first_port: int, tries: int) -> list[soc
     """
     last_port = min(first_port + tries - 1, 65535)
     for port in range(first_port, last_port):
-        try:
+        with _unless_taken():
             return listen(host, port)
-        except OSError as error:
-            if error.errno not in _TAKEN:
-                raise
     return listen(host, last_port)
 
 
 def accept(listeners: Sequence[socket.socket], cancel: Cancel) -> tuple[socket.socket, Address] | None:
     """Wait for a connection on any of the listening sockets; None when `cancel` was set.
 
-    The connection comes blocking, with TCP_NODELAY. Raises OSError when the
-    system cannot give one (EMFILE, ENFILE, ENOBUFS, ENOMEM): wait a little.
+    It comes blocking, with TCP_NODELAY. Raises OSError when the system cannot
+    give one (EMFILE, ENFILE, ENOBUFS, ENOMEM): wait a little.
     """
-    with _selector() as selector:
+    with _Selector() as selector:
         selector.register(cancel, selectors.EVENT_READ)
         for listener in listeners:
             # Between "readable" and accept the other side may be gone: never block there.
@@ -284,61 +245,52 @@ def accept(listeners: Sequence[socket.socket], cancel: Cancel) -> tuple[socket.s
             ready = [key.fileobj for key, _ in selector.select()]
             if cancel in ready:
                 return None
-            for listener in listeners:
-                if listener in ready:
-                    with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
-                        sock, sockaddr = listener.accept()
-                        return _ready(sock), address_of(sockaddr)
+            for listener in filter(ready.__contains__, listeners):
+                with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+                    sock, sockaddr = listener.accept()
+                    return _ready(sock), address_of(sockaddr)
 
 
-def _targets(host: str | None) -> list[tuple[socket.AddressFamily, Any]]:
-    """Family and socket address (port 0) of all that `host` stands for, IPv4 first."""
-    if host is None:
-        return [(socket.AF_INET, ("0.0.0.0", 0)), (socket.AF_INET6, ("::", 0))]
-    found = _resolve(host, 0)
-    return sorted(dict.fromkeys(found), key=lambda target: target[0] != socket.AF_INET)
-
-
-def _listen_all(
-    targets: list[tuple[socket.AddressFamily, Any]], port: int, backlog: int
-) -> list[socket.socket]:
-    opened: list[socket.socket] = []
-    absent: OSError | None = None
+@contextlib.contextmanager
+def _unless_taken() -> Iterator[None]:
     try:
+        yield
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+
+
+def _listen_all(targets: list[_Target], port: int, backlog: int) -> list[socket.socket]:
+    with contextlib.ExitStack() as on_failure:
+        opened: list[socket.socket] = []
+        absent = OSError(errno.EADDRNOTAVAIL, "the name has no address")
         for family, sockaddr in targets:
             try:
-                sock = _listen_one(family, (sockaddr[0], port, *sockaddr[2:]), backlog)
+                sock = _listen_one((family, (sockaddr[0], port, *sockaddr[2:])), backlog)
             except OSError as error:
                 if error.errno not in _FAMILY_ABSENT:
                     raise
                 absent = error
-                continue
-            opened.append(sock)
-            port = sock.getsockname()[1]
-        if absent is not None and not opened:
+            else:
+                opened.append(on_failure.enter_context(sock))
+                port = sock.getsockname()[1]
+        if not opened:
             raise absent
-    except OSError:
-        for sock in opened:
-            sock.close()
-        raise
+        on_failure.pop_all()
     return opened
 
 
-def _listen_one(family: socket.AddressFamily, sockaddr: Any, backlog: int) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if os.name == "nt":
-            # On Windows SO_REUSEADDR would let two programs take one port.
-            sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE"), 1)  # noqa: B009
-        else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _listen_one(target: _Target, backlog: int) -> socket.socket:
+    family, sockaddr = target
+    with contextlib.ExitStack() as on_failure:
+        sock = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        # On Windows SO_REUSEADDR would let two programs take one port.
+        sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR), 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(sockaddr)
         sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
+        on_failure.pop_all()
     return sock
 
 
@@ -356,10 +308,10 @@ def dial(address: Address, timeout_s: float, *, cancel: Cancel | None = None) ->
     deadline = time.monotonic() + timeout_s
     failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
     found = _resolve(*address)
-    for index, (family, sockaddr) in enumerate(found):
+    for index, target in enumerate(found):
         share_s = max(0.0, deadline - time.monotonic()) / (len(found) - index)
         try:
-            return _connected(family, sockaddr, share_s, cancel)
+            return _connected(target, share_s, cancel)
         except OSError as error:
             failure = error
             if cancel is not None and cancel.is_set:
@@ -393,7 +345,7 @@ def recv_exactly(sock: socket.socket, length_bytes: int, deadline: float) -> byt
     return bytes(data)
 
 
-def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
+def _resolve(host: str, port: int) -> list[_Target]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except ValueError:  # an embedded NUL, a label that IDNA refuses
@@ -401,15 +353,12 @@ def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
     return [(family, sockaddr) for family, _, _, _, sockaddr in found]
 
 
-def _connected(
-    family: socket.AddressFamily, sockaddr: Any, timeout_s: float, cancel: Cancel | None
-) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
+def _connected(target: _Target, timeout_s: float, cancel: Cancel | None) -> socket.socket:
+    family, sockaddr = target
+    with contextlib.ExitStack() as on_failure:
+        sock = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM))
         _connect(sock, sockaddr, timeout_s, cancel)
-    except BaseException:
-        sock.close()
-        raise
+        on_failure.pop_all()
     return _ready(sock)
 
 
@@ -418,7 +367,7 @@ def _connect(sock: socket.socket, sockaddr: Any, timeout_s: float, cancel: Cance
     code = sock.connect_ex(sockaddr)
     if code not in _CONNECTING:
         raise OSError(code, os.strerror(code))
-    with _selector() as selector:
+    with _Selector() as selector:
         selector.register(sock, selectors.EVENT_WRITE)
         if cancel is not None:
             selector.register(cancel, selectors.EVENT_READ)

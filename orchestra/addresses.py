@@ -1,0 +1,40 @@
+"""Which addresses that strangers name may be dialled, or handed on.
+
+Pure; any thread. Used for what a conductor tells a member, and for what a
+conductor tells about its members.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from netutils import Address, normal_host
+
+
+def can_dial(address: Address) -> bool:
+    """Whether a stranger's address is a literal that a TCP connection could go to.
+
+    Not: names, port 0, 0.0.0.0/8, ::, multicast, 255.255.255.255, IPv4 mapped into
+    IPv6 (one spelling for each address), link-local IPv6 (its scope is missing).
+    Private and loopback addresses are: members share on a LAN and on one machine.
+    """
+    host, port = address
+    if not 1 <= port <= 65535:
+        return False
+    try:
+        literal = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if literal.is_multicast or literal.is_unspecified:
+        return False
+    if isinstance(literal, ipaddress.IPv4Address):
+        return literal.packed[0] != 0 and literal.packed != b"\xff\xff\xff\xff"
+    return literal.ipv4_mapped is None and not literal.is_link_local
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is a literal that stands for this machine: 127.0.0.0/8 or ::1."""
+    try:
+        return ipaddress.ip_address(normal_host(host)).is_loopback
+    except ValueError:
+        return False
