@@ -40,7 +40,7 @@ _WINDOWS_LOOK_S = 0.1
 
 
 class Keys:
-    """Context manager: within the block, `on_key` is called with each character typed, from a thread of its own."""
+    """Context manager: within it `on_key` is called with each character typed, from a thread of its own."""
 
     def __init__(self, on_key: OnKey) -> None:
         self._on_key = on_key
@@ -74,7 +74,7 @@ def _terminal() -> int | None:
 if sys.platform == "win32":
 
     class _Listener:
-        """The thread on Windows, whose consoles cannot be waited for together with anything else: it looks often."""
+        """The thread on Windows, where nothing waits for a console and something else: it looks often."""
 
         def __init__(self, terminal: int, on_key: OnKey) -> None:  # noqa: ARG002 - msvcrt knows the console
             self._on_key = on_key
@@ -209,9 +209,10 @@ else:
             self._handles_signals = True
             signal.signal(signal.SIGTSTP, self._suspend)
             signal.signal(signal.SIGCONT, self._resume)
-            signal.signal(signal.SIGTTIN, signal.SIG_IGN)  # a read from the background fails instead of stopping us
+            # A read from the background then fails instead of stopping us.
+            signal.signal(signal.SIGTTIN, signal.SIG_IGN)
 
-        def _suspend(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+        def _suspend(self, _signum: int, _frame: FrameType | None) -> None:
             """Ctrl-Z: give the terminal back, stop, and go on from here when continued."""
             with self._lock:
                 self._suspended = True
@@ -223,8 +224,8 @@ else:
                 self._suspended = False
             self._wake()
 
-        def _resume(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
-            """Continued, perhaps after a SIGSTOP that nobody could see: have the thread look at the modes again."""
+        def _resume(self, _signum: int, _frame: FrameType | None) -> None:
+            """Continued, perhaps after a SIGSTOP that nobody saw: the thread looks at the modes again."""
             self._wake()
 
         def _wake(self) -> None:

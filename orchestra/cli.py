@@ -62,15 +62,20 @@ def make_parser(program: str, summary: str, examples: str) -> Parser:
     )
     common.add_argument("-q", "--quiet", action="store_true", help="print errors only")
     common.add_argument("--json", action="store_true", help="print events on stdout, one JSON object a line")
-    common.add_argument("--no-color", action="store_true", help="no colour (also: NO_COLOR in the environment)")
+    common.add_argument("--no-color", action="store_true", help="no colour (or set NO_COLOR)")
     common.add_argument(
         "--log-dir", type=Path, metavar="DIR", help="where log files go (default: logs/ beside the program)"
     )
     return parser
 
 
-def run(parser: Parser, body: Body, argv: Sequence[str] | None = None, *, usage_if_empty: bool = False) -> int:
-    """Parse, set up console and log, call `body(arguments, console)`; return the exit code, or die by the signal."""
+def run(
+    parser: Parser, body: Body, argv: Sequence[str] | None = None, *, usage_if_empty: bool = False
+) -> int:
+    """Parse, set up console and log, call `body(arguments, console)`; return the exit code.
+
+    Does not return when a signal ends the program: it dies by that signal.
+    """
     _fill_closed_descriptors()
     argv = list(sys.argv[1:] if argv is None else argv)
     console = _early_console(parser.program, argv)

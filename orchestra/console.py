@@ -39,9 +39,13 @@ class OutputClosed(Exception):
 
 
 class Console:
-    """The program's voice. `json` and `quiet` say what is wanted on stdout; `color`, whether stderr may have colour."""
+    """The program's voice.
 
-    def __init__(  # noqa: PLR0913 - all keyword-only: two switches, a colour choice, two streams
+    `json` and `quiet` say what is wanted on stdout; `terminal`, whether stderr
+    is one that can draw; `color`, whether it may have colour.
+    """
+
+    def __init__(
         self,
         program: str,
         *,
@@ -143,7 +147,7 @@ class Bar:
         self._due_s = time.monotonic() + (BAR_DELAY_S if console.terminal else LINE_INTERVAL_S)
 
     def update(self, done: int, text: str = "") -> None:
-        """`done` of the total; `text` is shown on the right (rate, time left, members). May be called often."""
+        """`done` of the total; `text` goes to the right (rate, time left, members). May be called often."""
         self._done = max(0, min(done, self._total))
         self._text = text
         if not self._silent and time.monotonic() >= self._due_s:
@@ -164,7 +168,7 @@ class Bar:
         self._drawn, self._lines = None, 0
 
     def hide(self) -> None:
-        """Make room for a line of text: the next update draws the bar again below it. Under the console's lock."""
+        """Make room for a line of text; the next update draws the bar again below it. Under the lock."""
         if self._visible and self._drawn is not None:
             self._visible = False
             try:

@@ -53,7 +53,11 @@ def duration(seconds: float | None) -> str:
     if seconds < 9.95:
         return f"{max(seconds, 0):.1f} s".replace(".0 ", " ")
     whole = round(seconds)
-    for large, large_s, small, small_s in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+    for large, large_s, small, small_s in (
+        ("d", 86400, "h", 3600),
+        ("h", 3600, "min", 60),
+        ("min", 60, "s", 1),
+    ):
         if whole >= large_s:
             rest = whole % large_s // small_s
             return f"{whole // large_s} {large}" + (f" {rest} {small}" if rest else "")

@@ -16,7 +16,6 @@ import logging
 import os
 import re
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -38,9 +37,7 @@ _SPEAKS_FOR_ITSELF = "orchestra.cli"
 
 
 class EscapingFormatter(logging.Formatter):
-    """One record, one line; a traceback follows indented, so that none of its lines passes for a record."""
-
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    """One record, one line. A traceback follows indented: none of its lines passes for a record."""
 
     def __init__(self, layout: str, *, tracebacks: bool = True) -> None:
         super().__init__(layout)
@@ -49,7 +46,8 @@ class EscapingFormatter(logging.Formatter):
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - its name
         """Local time to the millisecond, with its offset from UTC (ISO 8601)."""
         when = time.localtime(record.created)
-        return f"{time.strftime(self.default_time_format, when)}.{int(record.msecs):03d}{time.strftime('%z', when)}"
+        seconds, zone = time.strftime("%Y-%m-%dT%H:%M:%S %z", when).split(" ")
+        return f"{seconds}.{int(record.msecs):03d}{zone}"
 
     def format(self, record: logging.LogRecord) -> str:
         """The record without a raw control character but its own line ends."""
@@ -65,7 +63,9 @@ class EscapingFormatter(logging.Formatter):
 class _StderrHandler(logging.Handler):
     """Warnings for the person at the terminal, drawn around the progress bar."""
 
-    def __init__(self, program: str, write_line: Callable[[str], None], verbosity: int, *, quiet: bool) -> None:
+    def __init__(
+        self, program: str, write_line: Callable[[str], None], verbosity: int, *, quiet: bool
+    ) -> None:
         super().__init__(_stderr_level(verbosity, quiet=quiet))
         self._write_line = write_line
         self._verbose = verbosity > 0
@@ -122,7 +122,11 @@ class RunLog:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             handler = RotatingFileHandler(
-                path, maxBytes=ROTATE_BYTES, backupCount=ROTATED_FILES, encoding="utf-8", errors="backslashreplace"
+                path,
+                maxBytes=ROTATE_BYTES,
+                backupCount=ROTATED_FILES,
+                encoding="utf-8",
+                errors="backslashreplace",
             )
         except OSError as error:
             self.problem = f"no log file: {safe(str(folder))}: {error.strerror or error} (see --log-dir)"
@@ -136,7 +140,7 @@ class RunLog:
         prune(folder, program, KEPT_RUNS)
 
     def _dump_stacks_on_signal(self, path: Path) -> None:
-        """Register SIGUSR1 on a file of its own: the handler's is closed when it rotates, its number reused."""
+        """Register SIGUSR1 on a file of its own: the handler's descriptor changes when it rotates."""
         if not hasattr(signal, "SIGUSR1") or not hasattr(faulthandler, "register"):
             return
         # Not closed before `close`: faulthandler writes to the bare descriptor.
@@ -149,7 +153,7 @@ class RunLog:
 
 
 def prune(folder: Path, program: str, kept: int) -> None:
-    """Delete the oldest logs of `program` in `folder`, but `kept` of them, and none of a program that still runs."""
+    """Delete the logs of `program` in `folder` but the newest `kept`, and none of a program that runs."""
     pattern = re.compile(rf"{re.escape(program)}-([0-9]+)\.log")
     ages: list[tuple[float, int, Path]] = []
     with contextlib.suppress(OSError):
@@ -159,10 +163,10 @@ def prune(folder: Path, program: str, kept: int) -> None:
                     ages.append((path.stat().st_mtime, int(match[1]), path))
     for _, pid, path in sorted(ages, reverse=True)[kept:]:
         if not _is_running(pid):
-            for old in (path, *(path.with_name(f"{path.name}.{number}") for number in range(1, ROTATED_FILES + 1))):
+            for suffix in ("", *(f".{number}" for number in range(1, ROTATED_FILES + 1))):
                 # Another program may prune at the same time, or have it open (Windows).
                 with contextlib.suppress(OSError):
-                    old.unlink()
+                    path.with_name(path.name + suffix).unlink()
 
 
 def _is_running(pid: int) -> bool:
@@ -188,5 +192,8 @@ def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
         return
     name = crash.thread.name if crash.thread else "?"
     logging.getLogger("orchestra.threads").critical(
-        "thread %s crashed: %r", name, crash.exc_value, exc_info=(crash.exc_type, crash.exc_value, crash.exc_traceback)
+        "thread %s crashed: %r",
+        name,
+        crash.exc_value,
+        exc_info=(crash.exc_type, crash.exc_value, crash.exc_traceback),
     )

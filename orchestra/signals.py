@@ -33,11 +33,12 @@ class Signalled(BaseException):
 def as_exceptions() -> Iterator[None]:
     """Within the block, SIGINT raises KeyboardInterrupt, SIGTERM and SIGHUP raise Signalled; once."""
     old: dict[int, Any] = {}
+    usual = (signal.SIG_DFL, signal.default_int_handler)
     if threading.current_thread() is threading.main_thread():
         handler = _raise_once(_terminal_restorer())
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             signum = getattr(signal, name, None)  # Windows has no SIGHUP
-            if signum is not None and signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
+            if signum is not None and signal.getsignal(signum) in usual:
                 old[signum] = signal.signal(signum, handler)
     try:
         yield
@@ -47,7 +48,10 @@ def as_exceptions() -> Iterator[None]:
 
 
 def die_by(signum: int) -> int:
-    """End as that signal ends a program. Returns 128 + `signum` where that cannot be: Windows, process 1 of a container."""
+    """End as that signal ends a program. Returns 128 + `signum` where that cannot be.
+
+    That is on Windows, and as process 1 of a container.
+    """
     for stream in (sys.stdout, sys.stderr):
         # None when started without; OSError when its reader has left; ValueError when closed.
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -61,7 +65,7 @@ def die_by(signum: int) -> int:
 def _raise_once(restore_terminal: Callable[[], None]) -> Handler:
     ending = False
 
-    def handler(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+    def handler(signum: int, _frame: FrameType | None) -> None:
         nonlocal ending
         if ending:
             restore_terminal()

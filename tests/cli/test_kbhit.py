@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ with Keys(print):
 print("done", flush=True)
 """
 
-# Makes the terminal its own, as a login does, then runs the rest of its arguments as a foreground or background job.
+# Makes the terminal its own, as a login does, and runs its arguments as a job in front or in the background.
 SHELL = """
 import fcntl, os, signal, subprocess, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -79,15 +80,15 @@ class Terminal:
         self.written = ""
         self._jobs: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *command: str, **options: object) -> subprocess.Popen[bytes]:
-        job = subprocess.Popen(
+    def start(self, *command: str, **options: Any) -> subprocess.Popen[bytes]:
+        job: subprocess.Popen[bytes] = subprocess.Popen(
             [sys.executable, *command],
             stdin=self.theirs,
             stdout=self.theirs,
             stderr=self.theirs,
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
-            **options,  # type: ignore[call-overload]
+            **options,
         )
         self._jobs.append(job)
         return job
@@ -183,7 +184,9 @@ def test_modes_are_restored_when_the_block_raises(terminal: Terminal) -> None:
 
 def test_control_c_still_interrupts_and_restores(terminal: Terminal) -> None:
     before = termios.tcgetattr(terminal.theirs)
-    job = terminal.start("-c", SHELL, "foreground", sys.executable, "-c", READ_UNTIL_Q, start_new_session=True)
+    job = terminal.start(
+        "-c", SHELL, "foreground", sys.executable, "-c", READ_UNTIL_Q, start_new_session=True
+    )
     terminal.read_until("ready")
     terminal.type("\x03")
     terminal.read_until("KeyboardInterrupt")
@@ -194,7 +197,9 @@ def test_control_c_still_interrupts_and_restores(terminal: Terminal) -> None:
 
 def test_the_shell_has_its_modes_while_suspended_and_we_have_ours_again_after(terminal: Terminal) -> None:
     before = termios.tcgetattr(terminal.theirs)
-    job = terminal.start("-c", SHELL, "foreground", sys.executable, "-c", READ_UNTIL_Q, start_new_session=True)
+    job = terminal.start(
+        "-c", SHELL, "foreground", sys.executable, "-c", READ_UNTIL_Q, start_new_session=True
+    )
     terminal.read_until("ready")
     for key in "xy":
         terminal.wait_for_modes(is_key_mode)

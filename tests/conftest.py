@@ -1,0 +1,93 @@
+"""What holds for every test: nothing may be left over, nothing may hang, nothing of the user's is read.
+
+A thread that outlives its test, an unclosed socket or file, a descriptor left
+open and an exception in a thread all fail the test that caused them.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.programs import Programs
+
+THREAD_GRACE_S = 5.0
+"""How long a thread that is already ending may take. Only a leak waits that long."""
+NO_SKIPS = os.environ.get("ORCHESTRA_NO_SKIPS") == "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _settled_heap() -> None:
+    """Keep what exists now out of every later collection: they run after each test."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_over() -> Iterator[None]:
+    """Fail a test that leaves a thread, an open file or socket, or a bare descriptor behind."""
+    threads, descriptors = set(threading.enumerate()), _open_descriptors()
+    yield
+    gc.collect()  # an unclosed socket in a cycle complains here, in the test that made it
+    deadline = time.monotonic() + THREAD_GRACE_S
+    left = [thread for thread in threading.enumerate() if thread not in threads]
+    for thread in left:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    names = sorted(thread.name for thread in left if thread.is_alive())
+    assert not names, f"threads left running: {names}"
+    opened = {number: what for number, what in _open_descriptors().items() if descriptors.get(number) != what}
+    assert not opened, f"left open: {opened}"
+
+
+@pytest.fixture(autouse=True)
+def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colours, widths and proxies are for the tests to set."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    """Start composer, conductor and member as processes: `programs.start("conductor", "--port", "0")`."""
+    started = Programs(tmp_path)
+    yield started
+    started.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """Where everything is installed (ORCHESTRA_NO_SKIPS=1), a skip hides something: it fails."""
+    return _without_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    """The same for a module that skips itself."""
+    return _without_skip((yield))
+
+
+def _without_skip(report: Any) -> Any:
+    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but ORCHESTRA_NO_SKIPS is set: {report.longrepr[2]}"
+    return report
+
+
+def _open_descriptors() -> dict[int, str]:
+    """Descriptors of this process and what they stand for, where the system tells (Linux)."""
+    folder, opened = Path("/proc/self/fd"), {}
+    if folder.is_dir():
+        for entry in folder.iterdir():
+            try:
+                opened[int(entry.name)] = str(entry.readlink())
+            except OSError:  # the descriptor that lists them
+                continue
+    return opened
