@@ -1,0 +1,124 @@
+"""Imports run one way only. A new module has to be given its place in LAYERS, or the test fails."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LAYERS: dict[str, str] = {
+    # No thread, no clock, no socket: values in, values out. (regular only opens what score reads.)
+    "pure": """
+        addressbook addresses announce announcereply bencode bitfield choker downloads errors extension geometry
+        humans messages metainfo names peer peers picker rate registry regular schedule score scorelines swarm
+        text uploads wire
+        """,
+    # Files, sockets, and what threads are made of.
+    "input and output": """
+        atomic buffers checking hashing logs positioned storage tracker trackerclient worker
+        """,
+    "threads": "announcer connection digest listener reader writer",
+    "orchestrator": "orchestrator",
+    # What talks to the person: arguments, terminal, signals.
+    "shell": "cli console signals",
+    # What the programs are wired from.
+    "wiring": "demo session",
+}
+PROGRAMS = {"composer", "conductor", "member"}
+ALONE = {"netutils", "kbhit", "run"}
+"""Import nothing of ours."""
+FOR_PROGRAMS = {"kbhit", "orchestra.cli", "orchestra.console", "orchestra.signals"}
+"""Not for the engine: it says what it has to say in messages, in exceptions and in the log."""
+UNKNOWN_TO_PURE = set(
+    "asyncio progressbar queue select selectors subprocess threading time urllib3 waitress".split(" ")
+)
+
+SOURCES = sorted([*ROOT.glob("*.py"), *(ROOT / "orchestra").glob("*.py")])
+ORDER = list(LAYERS)
+
+
+def imports_of(source: str) -> set[str]:
+    """Every module that the text imports, wherever. `from orchestra import x` is orchestra.x."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "write imports in full: from orchestra.x import y"
+            assert node.module is not None
+            if node.module == "orchestra":
+                found |= {
+                    f"orchestra.{alias.name}" for alias in node.names if not alias.name.startswith("__")
+                }
+            else:
+                found.add(node.module)
+    return found
+
+
+def layer_of(module: str) -> int:
+    """The position of orchestra.MODULE in ORDER."""
+    for name, modules in LAYERS.items():
+        if module in modules.split():
+            return ORDER.index(name)
+    raise AssertionError(f"orchestra/{module}.py has no place in LAYERS: give it the lowest that it fits")
+
+
+def problems_of(path: Path) -> list[str]:
+    """What this file imports that it must not, in words."""
+    name = path.stem
+    imported = imports_of(path.read_text(encoding="utf-8"))
+    ours = {module for module in imported if module.split(".")[0] in {"orchestra", *PROGRAMS, *ALONE}}
+    if path.parent == ROOT:
+        assert name in PROGRAMS | ALONE, f"{path.name}: nothing else belongs at the top"
+        return [
+            f"{name} imports {module}" for module in ours if name in ALONE or module in PROGRAMS | {"run"}
+        ]
+    if name == "__init__":
+        return [f"orchestra imports {module}" for module in ours]
+    layer = layer_of(name)
+    problems = [f"{name} imports {module}" for module in ours if module in PROGRAMS | {"run"}]
+    for module in sorted(ours):
+        if module in FOR_PROGRAMS and layer < ORDER.index("shell"):
+            problems.append(f"{name} imports {module}, which is for the programs")
+        elif module.startswith("orchestra.") and layer_of(module.split(".")[1]) > layer:
+            problems.append(f"{name} ({ORDER[layer]}) imports {module}, which lies above it")
+    if ORDER[layer] == "pure":
+        problems += [f"{name} is pure, but imports {module}" for module in sorted(imported & UNKNOWN_TO_PURE)]
+    return problems
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=[str(path.relative_to(ROOT)) for path in SOURCES])
+def test_imports_run_one_way(path: Path) -> None:
+    assert problems_of(path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("picker", "from orchestra.storage import Storage", "picker (pure) imports orchestra.storage"),
+        ("picker", "from orchestra import storage", "picker (pure) imports orchestra.storage"),
+        ("picker", "def f():\n    import time", "picker is pure, but imports time"),
+        ("reader", "import orchestra.cli", "reader imports orchestra.cli, which is for the programs"),
+        ("writer", "import kbhit", "writer imports kbhit, which is for the programs"),
+        ("session", "import member", "session imports member"),
+    ],
+)
+def test_an_import_that_runs_upward_is_found(tmp_path: Path, name: str, text: str, problem: str) -> None:
+    path = tmp_path / f"{name}.py"
+    path.write_text(text)
+    assert [found for found in problems_of(path) if found.startswith(problem)]
+
+
+def test_a_module_without_a_place_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "newcomer.py"
+    path.write_text("")
+    with pytest.raises(AssertionError, match="no place in LAYERS"):
+        problems_of(path)
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    long = {path.name: n for path in SOURCES if (n := path.read_text(encoding="utf-8").count("\n")) > 400}
+    assert not long, "split them where state, protocol and I/O meet"
