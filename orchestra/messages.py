@@ -9,9 +9,36 @@ lists who sends what to whom, and the bounds of each queue.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
+
+from orchestra.errors import OrchestraError
+from orchestra.wire import Blocks, BlockSpan, Handshake, Message
 
 Address = tuple[str, int]
 """Host (a literal or a name) and port."""
+
+
+class Inbox(Protocol):
+    """Where a thread's messages go."""
+
+    def put(self, message: Any, /) -> None:
+        """Deliver one message."""
+
+
+class Buffer(Protocol):
+    """Borrowed memory: whoever holds the message that carries it gives it back."""
+
+    data: bytearray
+
+    def give_back(self) -> None:
+        """Return the memory to its pool; it must not be touched afterwards."""
+
+
+class Outbox(Protocol):
+    """Where bytes for one peer go; never blocks."""
+
+    def send(self, item: bytes | BlocksReady) -> bool:
+        """False when the peer is so far behind that it should be closed."""
 
 
 # Orchestrator -> announcer
@@ -21,10 +48,12 @@ Address = tuple[str, int]
 class Announce:
     """Tell the conductor how we stand, and ask for members (BEP 3).
 
-    `event` is "started", "completed", "stopped", or "" for a regular announce.
+    `event` is "started", "completed", "stopped", or "" for a regular announce;
+    `port` is the one that we listen on.
     """
 
     event: str
+    port: int
     uploaded_bytes: int
     downloaded_bytes: int
     left_bytes: int
@@ -63,3 +92,246 @@ class AnnounceFailed:
 @dataclass(frozen=True, slots=True)
 class AnnouncerEnded:
     """The announcer's last word."""
+
+
+# Connection -> orchestrator
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The listener has a new connection; the orchestrator says whether it is welcome."""
+
+    sock: Any
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """The handshake with peer `key` succeeded."""
+
+    key: int
+    handshake: Handshake
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """All that one receive brought. `buffer`, when given, holds the data of the Blocks
+    among `messages` and goes back to its pool once it has been written or was not wanted.
+    """
+
+    key: int
+    messages: list[Message]
+    buffer: Buffer | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksSent:
+    """A buffer of blocks has left; `payload_bytes` is the blocks' data alone."""
+
+    key: int
+    payload_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkClosed:
+    """A connection's last word. `reason` is safe to print."""
+
+    key: int
+    reason: str
+
+
+# Orchestrator -> a connection's sending thread
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksReady:
+    """From the reader: `length` bytes of `buffer` are `piece` messages, ready to be sent."""
+
+    buffer: Buffer
+    length: int
+    payload_bytes: int
+
+
+# Orchestrator -> writer
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Runs of wanted blocks, whose views point into `buffer`: check, write, give the buffer back."""
+
+    buffer: Buffer
+    runs: list[Blocks]
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The blocks of part `index` that were written do not count: it will come anew."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """The composition is whole and right: make it durable and give it its name."""
+
+
+# Writer -> orchestrator
+
+
+@dataclass(frozen=True, slots=True)
+class CheckProgress:
+    """At start: this many bytes of what is on disk have been hashed."""
+
+    checked_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """At start: what is on disk. `right` has one byte a part, 1 for a right one;
+    `installed` when the composition stands under its own name already.
+    """
+
+    right: bytearray
+    installed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartsWritten:
+    """These parts are on disk and right, and those were wrong."""
+
+    good: list[int]
+    bad: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """NAME is there, complete and durable."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFailed:
+    """Storage cannot go on: the member stops with this error."""
+
+    error: OrchestraError
+
+
+# Orchestrator -> reader; reader -> orchestrator
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read these blocks and hand them to `outbox` as one BlocksReady."""
+
+    key: int
+    outbox: Outbox
+    blocks: list[BlockSpan]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailed:
+    """Part `index` cannot be read: nothing of this Read was sent."""
+
+    key: int
+    index: int
+    reason: str
+
+
+# Orchestrator -> digest; digest -> orchestrator
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """All parts before byte `up_to_bytes` are on disk and right: hash on."""
+
+    up_to_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Digested:
+    """The SHA-1 of the whole composition."""
+
+    sha1: bytes
+
+
+# Orchestrator -> listener; listener -> orchestrator
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """All is ready: take a port and accept connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenFailed:
+    """The port cannot be had: the member stops with this error."""
+
+    error: OrchestraError
+
+
+# Threads -> orchestrator, at their end
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadEnded:
+    """A thread's last word."""
+
+    name: str
+
+
+# Main -> orchestrator; orchestrator -> main
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """The user has had enough: `reason` is "q", "SIGINT" or "SIGTERM"."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The member may be dialled on `port`."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How it goes; rates in bytes a second, `eta_s` -1 when unknown."""
+
+    parts_done: int
+    parts: int
+    downloaded_bytes: int
+    uploaded_bytes: int
+    rate_bytes_s: int
+    upload_bytes_s: int
+    members: int
+    eta_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The composition stands under its name, verified."""
+
+    path: str
+    downloaded_bytes: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One line for the user: something is odd, but goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The orchestrator's last word: `error` says why it stopped, if not because it was asked to."""
+
+    reason: str
+    complete: bool
+    error: BaseException | None

@@ -1,0 +1,82 @@
+"""Which parts somebody has: one bit a part (BEP 3).
+
+Pure; each instance is owned by the orchestrator.
+"""
+
+from __future__ import annotations
+
+from orchestra.errors import RemoteProtocolError
+
+
+class Bitfield:
+    """`parts` bits, the first part in the highest bit of the first byte."""
+
+    __slots__ = ("_bits", "count", "parts")
+
+    def __init__(self, parts: int) -> None:
+        self.parts = parts
+        self.count = 0
+        self._bits = bytearray((parts + 7) // 8)
+
+    @classmethod
+    def from_wire(cls, data: bytes, parts: int) -> Bitfield:
+        """Read a `bitfield` message's payload. Raises RemoteProtocolError on a wrong length or spare bits set."""
+        field = cls(parts)
+        if len(data) != len(field._bits):
+            raise RemoteProtocolError(f"a bitfield of {len(data)} bytes for {parts} parts")
+        if parts % 8 and data[-1] & (0xFF >> parts % 8):
+            raise RemoteProtocolError("a bitfield with spare bits set")
+        field._bits[:] = data
+        field.count = int.from_bytes(data, "big").bit_count()
+        return field
+
+    def __contains__(self, index: int) -> bool:
+        return bool(self._bits[index >> 3] & (0x80 >> (index & 7)))
+
+    def add(self, index: int) -> bool:
+        """Set one bit; True when it was not set before."""
+        mask = 0x80 >> (index & 7)
+        if self._bits[index >> 3] & mask:
+            return False
+        self._bits[index >> 3] |= mask
+        self.count += 1
+        return True
+
+    def remove(self, index: int) -> bool:
+        """Clear one bit; True when it was set before."""
+        if index not in self:
+            return False
+        self._bits[index >> 3] &= ~(0x80 >> (index & 7)) & 0xFF
+        self.count -= 1
+        return True
+
+    @property
+    def complete(self) -> bool:
+        """True when every part is there; so it is for a composition of no parts."""
+        return self.count == self.parts
+
+    def to_wire(self) -> bytes:
+        """The payload of a `bitfield` message."""
+        return bytes(self._bits)
+
+    def as_integer(self) -> int:
+        """All bits as one number, for set operations at C speed; bit `width - 1 - index` is part `index`."""
+        return int.from_bytes(self._bits, "big")
+
+    @property
+    def width(self) -> int:
+        """Bits in `as_integer`, spare ones included."""
+        return 8 * len(self._bits)
+
+    def lacking(self, other: Bitfield) -> int:
+        """How many of the parts of `other` are not in this one."""
+        return (other.as_integer() & ~self.as_integer()).bit_count()
+
+    def indices(self) -> list[int]:
+        """The parts that are there, in order."""
+        found = []
+        for number, byte in enumerate(self._bits):
+            if byte:
+                base = number * 8
+                found += [base + bit for bit in range(8) if byte & (0x80 >> bit)]
+        return found

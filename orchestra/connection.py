@@ -1,0 +1,251 @@
+"""One peer's connection: a receiving and a sending thread around one socket.
+
+The receiving thread owns the socket's life: it dials if it must, shakes
+hands, starts the sending thread, turns bytes into messages, and says LinkClosed
+as the last word, after the sending thread has ended. The orchestrator holds
+the Connection as its Link and may only `send` and `close`, which never block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import netutils
+from orchestra.buffers import BufferPool, PooledBuffer
+from orchestra.errors import RemoteProtocolError
+from orchestra.messages import Address, BlocksReady, BlocksSent, LinkClosed, LinkUp, Received
+from orchestra.text import safe
+from orchestra.wire import HANDSHAKE_BYTES, Blocks, Decoder, Handshake, decode_handshake, encode_handshake
+from orchestra.worker import Worker
+
+DIAL_S = 10.0
+HANDSHAKE_S = 10.0
+MAX_OUTBOX = 1000
+"""Items that may wait for a peer; more means that it takes nothing in."""
+
+_log = logging.getLogger("orchestra.connection")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What both sides must agree on, and who we are."""
+
+    info_hash: bytes
+    peer_id: bytes
+    parts: int
+    part_size_bytes: int
+
+
+class Connection(Worker):
+    """The receiving thread, and the handle on both. `sock` is an accepted socket, or None to dial `address`.
+
+    `pool` lends the receiving buffers; `cancel` wakes a dial that takes too long when the member stops.
+    """
+
+    def __init__(
+        self,
+        key: int,
+        address: Address,
+        identity: Identity,
+        report: Callable[[Any], None],
+        *,
+        sock: socket.socket | None,
+        pool: BufferPool,
+        cancel: netutils.Cancel,
+    ) -> None:
+        super().__init__(f"peer-{key}-in", report)
+        self.key = key
+        self._address = address
+        self._identity = identity
+        self._sock = sock
+        self._dials = sock is None
+        self._pool = pool
+        self._cancel = cancel
+        self._outbox: queue.SimpleQueue[bytes | BlocksReady | None] = queue.SimpleQueue()
+        self._close_reason = ""
+        self._closed = False
+        # Guards the socket against being shut after it was closed: its number may be another's by then.
+        self._sock_lock = threading.Lock()
+        self._sender = _Sender(self.key, self._outbox, report, self._shut)
+
+    # The orchestrator's and the reader's side
+
+    def send(self, item: bytes | BlocksReady) -> bool:
+        """Queue `item`; False, and nothing queued, when the peer takes nothing in or is gone."""
+        if self._closed or self._outbox.qsize() >= MAX_OUTBOX:
+            return False
+        self._outbox.put(item)
+        if self._closed:
+            # The connection ended in between: nobody else empties the outbox now.
+            _drain(self._outbox)
+        return True
+
+    def close(self, reason: str) -> None:
+        """End the connection: both threads wake up and the last word carries `reason`."""
+        self._close_reason = self._close_reason or reason
+        self._shut()
+
+    def _shut(self) -> None:
+        with self._sock_lock:
+            if self._sock is not None:
+                netutils.shut(self._sock)
+
+    # The receiving thread
+
+    def work(self) -> None:
+        """Dial, shake hands, receive until the end, say the last word."""
+        try:
+            reason = self._live()
+        except RemoteProtocolError as error:
+            reason = str(error)
+        except EOFError:
+            reason = "closed by the peer"
+        except OSError as error:
+            reason = safe(error.strerror or str(error))
+        finally:
+            self._closed = True
+            self._shut()
+            self._outbox.put(None)
+            if self._sender.ident is not None:
+                self._sender.join()
+            _drain(self._outbox)
+            with self._sock_lock:
+                sock, self._sock = self._sock, None
+            if sock is not None:
+                sock.close()
+        self._report(LinkClosed(self.key, self._close_reason or reason))
+
+    def _live(self) -> str:
+        if self._sock is None:
+            sock = netutils.dial(self._address, DIAL_S, cancel=self._cancel)
+            with self._sock_lock:
+                self._sock = sock
+        if self._close_reason:
+            return self._close_reason
+        handshake = self._shake_hands(self._sock)
+        # The sender first: what LinkUp brings about must find it running.
+        self._sender.begin(self._sock)
+        self._report(LinkUp(self.key, handshake))
+        self._receive(self._sock)
+        return "ended"
+
+    def _shake_hands(self, sock: socket.socket) -> Handshake:
+        """Both handshakes, within one deadline for all. The caller speaks first, so that only members hear us."""
+        deadline = time.monotonic() + HANDSHAKE_S
+        ours = encode_handshake(self._identity.info_hash, self._identity.peer_id)
+        if self._dials:
+            sock.sendall(ours)
+        theirs = netutils.recv_exactly(sock, HANDSHAKE_BYTES - 20, deadline)
+        if not theirs.startswith(ours[:20]):
+            raise RemoteProtocolError("not a BitTorrent handshake")
+        if theirs[28:48] != self._identity.info_hash:
+            raise RemoteProtocolError("a handshake for another composition")
+        if not self._dials:
+            sock.sendall(ours)
+        theirs += netutils.recv_exactly(sock, 20, deadline)
+        return decode_handshake(theirs)
+
+    def _receive(self, sock: socket.socket) -> None:
+        """Receive and decode until the connection ends. Raises EOFError, OSError, RemoteProtocolError."""
+        decoder = Decoder(self._identity.parts, self._identity.part_size_bytes)
+        rest = b""
+        while True:
+            # Wait without a buffer, so that a hundred idle peers hold none.
+            if not sock.recv(1, socket.MSG_PEEK):
+                raise EOFError
+            buffer = self._pool.take()
+            try:
+                rest = self._receive_into(sock, buffer, rest, decoder)
+            except BaseException:
+                buffer.give_back()
+                raise
+
+    def _receive_into(self, sock: socket.socket, buffer: PooledBuffer, rest: bytes, decoder: Decoder) -> bytes:
+        """Receive once, report the whole messages, return the bytes of the one that is not whole yet.
+
+        Gives the buffer back, or passes it on with the report; not when it raises.
+        """
+        view = memoryview(buffer.data)
+        view[: len(rest)] = rest
+        got = sock.recv_into(view[len(rest) :])
+        if got == 0:
+            raise EOFError
+        end = len(rest) + got
+        messages, used = decoder.decode(view, end)
+        rest = bytes(view[used:end])
+        if any(message.__class__ is Blocks for message in messages):
+            self._report(Received(self.key, messages, buffer))
+        else:
+            buffer.give_back()
+            # A keep-alive is no message, but a sign of life.
+            self._report(Received(self.key, messages, None))
+        return rest
+
+
+class _Sender(threading.Thread):
+    """Sends what is in the outbox, all that waits in one call where it can. None ends it."""
+
+    def __init__(
+        self,
+        key: int,
+        outbox: queue.SimpleQueue[bytes | BlocksReady | None],
+        report: Callable[[Any], None],
+        shut: Callable[[], None],
+    ) -> None:
+        super().__init__(name=f"peer-{key}-out", daemon=False)
+        self._key = key
+        self._outbox = outbox
+        self._report = report
+        self._shut = shut
+        self._sock: socket.socket | None = None
+
+    def begin(self, sock: socket.socket) -> None:
+        """Start sending on `sock`."""
+        self._sock = sock
+        self.start()
+
+    def run(self) -> None:
+        assert self._sock is not None
+        try:
+            while self._send_some(self._sock):
+                pass
+        except OSError as error:
+            _log.info("sending to connection %d ended: %s", self._key, error.strerror)
+        finally:
+            # Wakes the receiving thread, which ends the connection and empties the outbox.
+            self._shut()
+
+    def _send_some(self, sock: socket.socket) -> bool:
+        item = self._outbox.get()
+        words = []
+        while isinstance(item, bytes):
+            words.append(item)
+            if self._outbox.empty():
+                break
+            item = self._outbox.get()
+        if words:
+            sock.sendall(b"".join(words))
+        if isinstance(item, BlocksReady):
+            try:
+                sock.sendall(memoryview(item.buffer.data)[: item.length])
+            finally:
+                item.buffer.give_back()
+            self._report(BlocksSent(self._key, item.payload_bytes))
+        return item is not None
+
+
+def _drain(outbox: queue.SimpleQueue[bytes | BlocksReady | None]) -> None:
+    """Give back the buffers of what will never be sent."""
+    with contextlib.suppress(queue.Empty):
+        while True:
+            item = outbox.get_nowait()
+            if isinstance(item, BlocksReady):
+                item.buffer.give_back()

@@ -1,0 +1,312 @@
+"""What to ask of whom: parts in flight, requests outstanding, end game, blame.
+
+Pure; owned by the orchestrator. A part is fetched from one peer at a time, so
+that a wrong one has one author. A peer that leaves or stalls gives its blocks
+back at once; the part then goes on with another peer, and if it turns out
+wrong, it is fetched again from a single one, who then answers for it. When
+nothing is missing, blocks that others still owe are asked of a second peer too
+(end game), and the later copy is cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from orchestra.geometry import Geometry
+from orchestra.peer import Peer
+from orchestra.picker import PartState, Picker
+from orchestra.wire import BLOCK_BYTES, Blocks, encode_cancels, encode_requests
+
+MAX_DEPTH = 192
+"""3 MiB outstanding: more is slower on a fast link, and never needed on a slow one."""
+LEAST_DEPTH = 4
+SNUB_S = 20.0
+END_GAME_SOURCES = 2
+
+
+@dataclass(slots=True)
+class Flight:
+    """Neighbouring parts being fetched from one peer; mostly just one part.
+
+    Blocks are named by their keys. `owner` is the key of the peer that they
+    are asked of, None when that peer has left.
+    """
+
+    parts: range
+    owner: int | None
+    unasked: int
+    """The first block that was never asked for; so are all from there to `end`."""
+    end: int
+    waiting: int
+    """How many blocks have not arrived."""
+    returned: list[int] = field(default_factory=list)
+    """Blocks that were asked for, and given back."""
+    sources: set[int] = field(default_factory=set)
+    """Keys of the peers whose blocks were accepted."""
+
+    @property
+    def askable(self) -> bool:
+        """True when there are blocks that nobody owes us."""
+        return bool(self.returned) or self.unasked < self.end
+
+    def take(self, room: int) -> list[int]:
+        """Up to `room` blocks to ask for now."""
+        taken = self.returned[:room]
+        del self.returned[:room]
+        fresh = min(room - len(taken), self.end - self.unasked)
+        taken += range(self.unasked, self.unasked + fresh)
+        self.unasked += fresh
+        return taken
+
+
+class Downloads:
+    """Keeps every unchoked, interesting peer busy with requests, and knows which blocks are welcome.
+
+    `ban` is called with the key of a peer that alone sent a wrong part, and the
+    part; `forget` with a part of which the blocks written so far do not count.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        picker: Picker,
+        peers: dict[int, Peer],
+        *,
+        ban: Callable[[int, int], None],
+        forget: Callable[[int], None],
+    ) -> None:
+        self._geometry = geometry
+        self._picker = picker
+        self._peers = peers
+        self._ban = ban
+        self._forget = forget
+        self._flights: dict[int, Flight] = {}
+        self._orphans: list[Flight] = []
+        self._disputed: set[int] = set()
+        self.wasted_bytes = 0
+
+    # Asking
+
+    def fill(self, peer: Peer, now_s: float) -> None:
+        """Ask `peer` for more blocks, when its queue has run low enough to make that worth a call."""
+        if peer.choking_us or peer.closing or not peer.interesting:
+            return
+        depth = 1 if peer.snubbed else min(peer.depth, peer.max_requests)
+        room = depth - len(peer.outstanding)
+        if room <= 0 or room < depth // 4:
+            return
+        keys: list[int] = []
+        while room > len(keys):
+            flight = self._flight_for(peer)
+            if flight is None:
+                break
+            keys += flight.take(room - len(keys))
+        if not keys and not peer.outstanding and not self._picker.missing:
+            keys = self._end_game(peer, room)
+        if not keys:
+            return
+        if not peer.outstanding:
+            peer.block_at_s = now_s
+        peer.outstanding.update(keys)
+        peer.link.send(encode_requests(list(map(self._geometry.span, keys))))
+
+    def _flight_for(self, peer: Peer) -> Flight | None:
+        """Askable parts that `peer` has begun, else some that were orphaned, else new ones."""
+        while peer.to_ask:
+            flight = self._flights.get(peer.to_ask[0])
+            if flight is not None and flight.owner == peer.key and flight.askable:
+                return flight
+            peer.to_ask.popleft()
+        for flight in self._orphans:
+            if flight.askable and all(index in peer.have for index in flight.parts):
+                self._orphans.remove(flight)
+                return self._adopt(flight, peer)
+        parts = self._picker.pick(peer.have)
+        if not parts:
+            return None
+        first = self._geometry.key(parts.start, 0)
+        end = self._geometry.key(parts.stop - 1, 0) + self._geometry.part_blocks(parts.stop - 1)
+        flight = Flight(parts, peer.key, first, end, end - first)
+        self._flights.update(dict.fromkeys(parts, flight))
+        return self._adopt(flight, peer)
+
+    @staticmethod
+    def _adopt(flight: Flight, peer: Peer) -> Flight:
+        flight.owner = peer.key
+        peer.to_ask.append(flight.parts.start)
+        return flight
+
+    def _end_game(self, peer: Peer, room: int) -> list[int]:
+        """Blocks that another peer owes us and this one can give: of the flight that lacks most, the last first."""
+        owed: dict[int, list[int]] = {}
+        owers: dict[int, int] = {}
+        for other in self._peers.values():
+            for key in other.outstanding:
+                owers[key] = owers.get(key, 0) + 1
+                index = self._geometry.part_of(key)
+                if owers[key] == 1 and index in peer.have and index not in self._disputed:
+                    owed.setdefault(index, []).append(key)
+        for keys in sorted(owed.values(), key=len, reverse=True):
+            free = [key for key in keys if owers[key] < END_GAME_SOURCES]
+            if free:
+                return sorted(free, reverse=True)[:room]
+        return []
+
+    # Receiving
+
+    def accept(self, peer: Peer, run: Blocks, now_s: float) -> list[Blocks]:
+        """The parts of `run` that are wanted, to be written; the rest is counted as waste."""
+        keys = self._geometry.run_keys(run.offset, run.length)
+        if keys is not None and peer.outstanding.issuperset(keys):
+            accepted = [(run, keys)]
+        else:
+            accepted = self._accept_singly(peer, run)
+            wasted = run.length - sum(part.length for part, _ in accepted)
+            self.wasted_bytes += wasted
+            peer.stray_blocks += -(-wasted // BLOCK_BYTES)
+        for _, wanted in accepted:
+            self._received(peer, wanted)
+        if accepted:
+            self._pace(peer, len(run.views), now_s)
+        return [part for part, _ in accepted]
+
+    def _accept_singly(self, peer: Peer, run: Blocks) -> list[tuple[Blocks, range]]:
+        accepted = []
+        offset = run.offset
+        for view in run.views:
+            keys = self._geometry.run_keys(offset, len(view))
+            if keys is not None and len(keys) == 1 and keys.start in peer.outstanding:
+                accepted.append((Blocks(offset, len(view), [view]), keys))
+            offset += len(view)
+        return accepted
+
+    def _received(self, peer: Peer, keys: range) -> None:
+        peer.outstanding.difference_update(keys)
+        if not self._picker.missing:
+            self._cancel_elsewhere(peer, keys)
+        key = keys.start
+        while key < keys.stop:
+            flight = self._flights[self._geometry.part_of(key)]
+            stop = min(flight.end, keys.stop)
+            flight.sources.add(peer.key)
+            flight.waiting -= stop - key
+            if flight.waiting == 0:
+                self._picker.mark_checking(flight.parts)
+                flight.owner = None
+                if flight in self._orphans:
+                    self._orphans.remove(flight)
+            key = stop
+
+    def _cancel_elsewhere(self, peer: Peer, keys: range) -> None:
+        for other in self._peers.values():
+            if other is peer:
+                continue
+            late = [key for key in keys if key in other.outstanding]
+            if late:
+                other.outstanding.difference_update(late)
+                other.link.send(encode_cancels(list(map(self._geometry.span, late))))
+
+    @staticmethod
+    def _pace(peer: Peer, blocks: int, now_s: float) -> None:
+        """Let the queue follow the peer's speed: up by what came, down to what two seconds bring."""
+        peer.block_at_s = now_s
+        peer.snubbed = False
+        peer.depth = min(MAX_DEPTH, peer.depth + blocks)
+        if now_s - peer.depth_set_at_s >= 1.0:
+            peer.depth_set_at_s = now_s
+            two_seconds = int(2 * peer.down.bytes_s(now_s)) // BLOCK_BYTES
+            peer.depth = min(peer.depth, LEAST_DEPTH + two_seconds)
+
+    # Results of the check
+
+    def parts_good(self, indices: list[int]) -> None:
+        """The writer has these parts on disk, and they are right."""
+        for index in indices:
+            del self._flights[index]
+            self._picker.mark_have(index)
+        self._disputed.difference_update(indices)
+
+    def part_bad(self, index: int) -> None:
+        """The blocks of part `index` did not make its SHA-1."""
+        flight = self._flights.pop(index)
+        self.wasted_bytes += self._geometry.part_length(index)
+        self._picker.mark_missing(index)
+        if len(flight.sources) == 1:
+            self._ban(next(iter(flight.sources)), index)
+        else:
+            self._disputed.add(index)
+
+    # Losing
+
+    def give_back(self, peer: Peer) -> None:
+        """`peer` left, choked us or stalls: what it owes us may be asked of others."""
+        owned = {
+            id(flight): flight
+            for flight in map(self._flights.get, peer.to_ask)
+            if flight is not None and flight.owner == peer.key
+        }
+        elsewhere: set[int] = set()
+        for other in self._peers.values():
+            if other is not peer:
+                elsewhere |= other.outstanding
+        for key in sorted(peer.outstanding):
+            flight = self._flights[self._geometry.part_of(key)]
+            if key not in elsewhere:
+                flight.returned.append(key)
+            if flight.owner == peer.key:
+                owned[id(flight)] = flight
+            elif flight.owner is not None and key not in elsewhere:
+                self._peers[flight.owner].to_ask.append(flight.parts.start)
+        peer.outstanding.clear()
+        peer.to_ask.clear()
+        for flight in owned.values():
+            self._abandon(flight)
+
+    def _abandon(self, flight: Flight) -> None:
+        """A flight has lost its owner: back to missing if nothing of it came, else for another to go on."""
+        flight.owner = None
+        nobody_owes = flight.waiting == len(flight.returned) + flight.end - flight.unasked
+        if nobody_owes and not flight.sources:
+            for index in flight.parts:
+                del self._flights[index]
+                self._picker.mark_missing(index)
+            return
+        if self._disputed and not self._disputed.isdisjoint(flight.parts):
+            # It must come from one peer whole: what came of it does not count.
+            first = self._geometry.key(flight.parts.start, 0)
+            flight.unasked, flight.waiting = first, flight.end - first
+            flight.returned.clear()
+            flight.sources.clear()
+            for index in flight.parts:
+                self._forget(index)
+        self._orphans.append(flight)
+
+    def find_snubs(self, now_s: float) -> list[Peer]:
+        """Peers that owe us blocks and have sent none for SNUB_S; their debts are given back."""
+        snubs = [
+            peer
+            for peer in self._peers.values()
+            if peer.outstanding and now_s - peer.block_at_s >= SNUB_S and not peer.closing
+        ]
+        for peer in snubs:
+            late = sorted(peer.outstanding)
+            self.give_back(peer)
+            peer.snubbed = True
+            peer.depth = LEAST_DEPTH
+            peer.link.send(encode_cancels(list(map(self._geometry.span, late))))
+        return snubs
+
+    def unsound(self) -> str:
+        """What is wrong with the bookkeeping, empty when nothing: tests ask after each event."""
+        moving = (PartState.IN_FLIGHT, PartState.CHECKING)
+        for index in range(self._geometry.parts):
+            if (self._picker.state(index) in moving) != (index in self._flights):
+                return f"part {index} is {self._picker.state(index).name}, its flight {self._flights.get(index)}"
+        owed = set().union(*(peer.outstanding for peer in self._peers.values()))
+        for flight in self._flights.values():
+            first = self._geometry.key(flight.parts.start, 0)
+            owing = len(owed.intersection(range(first, flight.end)))
+            if flight.waiting != owing + len(flight.returned) + flight.end - flight.unasked:
+                return f"{flight} with {owing} blocks owed"
+        return ""

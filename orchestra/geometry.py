@@ -1,0 +1,75 @@
+"""How a composition divides into parts, and parts into blocks.
+
+Pure and immutable. A block is named by one integer, its *block key*: blocks
+are numbered part by part, as if each part had as many blocks as a full one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestra.wire import BLOCK_BYTES, BlockSpan
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Sizes in bytes; `parts` = ceil(size / part size)."""
+
+    size_bytes: int
+    part_size_bytes: int
+
+    @property
+    def parts(self) -> int:
+        """Number of parts; 0 for an empty composition."""
+        return -(-self.size_bytes // self.part_size_bytes)
+
+    @property
+    def blocks_per_part(self) -> int:
+        """Blocks in a full part; the last part may have fewer."""
+        return -(-self.part_size_bytes // BLOCK_BYTES)
+
+    def part_length(self, index: int) -> int:
+        """Bytes in part `index`; only the last one may be shorter."""
+        return min(self.part_size_bytes, self.size_bytes - index * self.part_size_bytes)
+
+    def part_blocks(self, index: int) -> int:
+        """Blocks in part `index`."""
+        return -(-self.part_length(index) // BLOCK_BYTES)
+
+    def key(self, index: int, begin: int) -> int:
+        """The key of the block that starts `begin` bytes into part `index`."""
+        return index * self.blocks_per_part + begin // BLOCK_BYTES
+
+    def span(self, key: int) -> BlockSpan:
+        """Part index, begin and length of a block."""
+        index, number = divmod(key, self.blocks_per_part)
+        begin = number * BLOCK_BYTES
+        return index, begin, min(BLOCK_BYTES, self.part_length(index) - begin)
+
+    def part_of(self, key: int) -> int:
+        """The part that a block belongs to."""
+        return key // self.blocks_per_part
+
+    def offset(self, key: int) -> int:
+        """Where a block starts in the composition; for the key past the last block, the composition's size."""
+        index, number = divmod(key, self.blocks_per_part)
+        return min(index * self.part_size_bytes + number * BLOCK_BYTES, self.size_bytes)
+
+    def boundary_key(self, offset: int) -> int | None:
+        """The key of the block that starts at `offset`, or the key past the last block at the very end;
+        None where no block starts."""
+        if offset == self.size_bytes and offset:
+            last = self.parts - 1
+            return last * self.blocks_per_part + self.part_blocks(last)
+        index, begin = divmod(offset, self.part_size_bytes)
+        return None if begin % BLOCK_BYTES or offset > self.size_bytes else self.key(index, begin)
+
+    def run_keys(self, offset: int, length: int) -> range | None:
+        """Keys of the blocks that make exactly these bytes, or None when they are not whole blocks of ours."""
+        first, end = self.boundary_key(offset), self.boundary_key(offset + length)
+        return None if first is None or end is None or first >= end else range(first, end)
+
+    def holds(self, block: BlockSpan) -> bool:
+        """True when a peer may ask for this block: inside its part, 1 to 16384 bytes."""
+        index, begin, length = block
+        return index < self.parts and 0 < length <= BLOCK_BYTES and begin + length <= self.part_length(index)

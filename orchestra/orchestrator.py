@@ -1,0 +1,382 @@
+"""The heart of the member: one message and the time in, messages out.
+
+Run by the orchestrator thread (session.py), which alone calls it. A state
+machine: it opens no socket and no file, reads no clock and never sleeps, so
+that tests and a simulator drive the real thing. Its phases: CHECKING what is
+on disk, ACTIVE (downloading, then seeding), STOPPING until every thread has
+said its last word, ENDED.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass
+from enum import Enum
+
+from orchestra.errors import NetworkError, OrchestraError, ScoreError
+from orchestra.geometry import Geometry
+from orchestra.messages import (
+    Accepted,
+    Address,
+    Announce,
+    Announced,
+    AnnounceFailed,
+    AnnouncerEnded,
+    BlocksSent,
+    Checked,
+    CheckProgress,
+    Complete,
+    Digest,
+    Digested,
+    DiskFailed,
+    Ended,
+    Inbox,
+    Install,
+    Installed,
+    LinkClosed,
+    LinkUp,
+    Listen,
+    ListenFailed,
+    Listening,
+    Notice,
+    PartsWritten,
+    Progress,
+    Quit,
+    ReadFailed,
+    Received,
+    Stop,
+    ThreadEnded,
+)
+from orchestra.schedule import AnnounceSchedule
+from orchestra.swarm import Links, Swarm
+from orchestra.worker import ThreadCrashed
+
+TICK_S = 1.0
+PROGRESS_S = 0.5
+DIGEST_STEP_BYTES = 1 << 20
+WANTED_MEMBERS = 50
+STOPPING_S = 0.8
+"""How long a stop may take before the orchestrator gives up on threads that do not answer."""
+
+_log = logging.getLogger("orchestra.orchestrator")
+
+
+class Phase(Enum):
+    """The life of a member."""
+
+    CHECKING = "checking"
+    ACTIVE = "active"
+    STOPPING = "stopping"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What this member is to do. `timeout_s`: give up after so long without a source; None: never."""
+
+    name: str
+    sha1: bytes
+    geometry: Geometry
+    peer_id: bytes
+    seed: bool = True
+    timeout_s: float | None = None
+    members: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the orchestrator's messages go; lists and stubs in tests.
+
+    `threads` are the names of all that will say ThreadEnded.
+    """
+
+    links: Links
+    listener: Inbox
+    writer: Inbox
+    reader: Inbox
+    digest: Inbox
+    announcer: Inbox
+    main: Inbox
+    threads: frozenset[str]
+
+
+class Orchestrator:
+    """See the module's text. `now_s` is a monotonic clock's reading, in seconds, everywhere."""
+
+    def __init__(self, task: Task, ports: Ports, *, rng: random.Random, now_s: float) -> None:
+        self.phase = Phase.CHECKING
+        self.swarm = Swarm(
+            task.geometry,
+            task.peer_id,
+            links=ports.links,
+            writer=ports.writer,
+            reader=ports.reader,
+            rng=rng,
+            now_s=now_s,
+        )
+        self._task = task
+        self._ports = ports
+        self._schedule = AnnounceSchedule(now_s, rng)
+        self._began_s = now_s
+        self._installed = False
+        self._prefix_parts = 0
+        self._digested_bytes = 0
+        self._running = set(ports.threads)
+        self._next_tick_s = now_s
+        self._next_progress_s = now_s
+        self._last_progress: Progress | None = None
+        self._stop_by_s = 0.0
+        self._end: Ended | None = None
+
+    @property
+    def wake_at_s(self) -> float:
+        """When `tick` is to be called, at the latest."""
+        if self.phase is Phase.STOPPING:
+            return self._stop_by_s
+        due_s = self._schedule.due_s
+        return self._next_tick_s if due_s is None or self.phase is Phase.CHECKING else min(self._next_tick_s, due_s)
+
+    def handle(self, message: object, now_s: float) -> None:
+        """Take one message. Raises AssertionError for one that nobody should have sent."""
+        match message:
+            case Received():
+                self.swarm.received(message, now_s)
+            case BlocksSent(key, payload_bytes):
+                if key in self.swarm.peers:
+                    self.swarm.uploads.sent(self.swarm.peers[key], payload_bytes, now_s)
+            case PartsWritten(good, bad):
+                self._parts_written(good, bad, now_s)
+            case LinkUp():
+                self.swarm.link_up(message, now_s)
+            case LinkClosed(key, reason):
+                _log.info("connection %d: %s", key, reason)
+                self.swarm.link_closed(key, now_s)
+            case Accepted():
+                self._accepted(message)
+            case Announced():
+                self._announced(message, now_s)
+            case AnnounceFailed(event, reason):
+                self._announce_failed(event, reason, now_s)
+            case ReadFailed(_, index, reason):
+                self._read_failed(index, reason, now_s)
+            case CheckProgress():
+                self._ports.main.put(message)
+            case Checked(right, installed):
+                self._checked(right, installed, now_s)
+            case Digested(sha1):
+                self._digested(sha1, now_s)
+            case Installed(path):
+                self._complete(path, now_s)
+            case Listening(host, port):
+                self._listening(host, port, now_s)
+            case Quit(reason):
+                self._stop(reason, None, now_s)
+            case DiskFailed(error) | ListenFailed(error):
+                self._stop("error", error, now_s)
+            case ThreadCrashed(name, crash):
+                _log.critical("thread %s crashed", name, exc_info=crash)
+                self._running.discard(name)
+                self._stop("error", crash, now_s)
+            case ThreadEnded(name):
+                self._running.discard(name)
+            case AnnouncerEnded():
+                self._running.discard("announcer")
+            case _:
+                raise AssertionError(f"nobody should send {message!r}")
+        if self.phase is Phase.STOPPING:
+            self._maybe_end(now_s)
+
+    def tick(self, now_s: float) -> None:
+        """What the clock alone brings about."""
+        if self.phase is Phase.STOPPING:
+            self._maybe_end(now_s)
+        if self.phase is not Phase.ACTIVE:
+            self._next_tick_s = now_s + TICK_S
+            return
+        if now_s >= self._next_tick_s:
+            self._next_tick_s = now_s + TICK_S
+            self.swarm.tick(now_s)
+            self._check_timeout(now_s)
+        if not self.swarm.complete and not self.swarm.has_source:
+            self._schedule.hasten(now_s)
+        self._announce(now_s)
+        self._show_progress(now_s)
+
+    # Starting
+
+    def _checked(self, right: bytearray, installed: bool, now_s: float) -> None:
+        if self.phase is not Phase.CHECKING:
+            return
+        for index, good in enumerate(right):
+            if good:
+                self.swarm.picker.mark_have(index)
+        self.phase = Phase.ACTIVE
+        self.swarm.sourced_at_s = now_s
+        self.swarm.book.add(self._task.members, now_s, by_hand=True)
+        self._ports.listener.put(Listen())
+        if installed:
+            self._complete(self._task.name, now_s)
+        else:
+            self._digest_more()
+        self._next_tick_s = now_s
+
+    def _listening(self, host: str, port: int, now_s: float) -> None:
+        """The listener is ready: only now is there a port to announce."""
+        self.swarm.listen_port = port
+        self._ports.main.put(Listening(host, port))
+        self.tick(now_s)
+
+    # Progress of the download
+
+    def _parts_written(self, good: list[int], bad: list[int], now_s: float) -> None:
+        self.swarm.parts_written(good, bad, now_s)
+        if self.phase is Phase.ACTIVE:
+            self._digest_more()
+            self._show_progress(now_s)
+
+    def _digest_more(self) -> None:
+        """Let the whole-file hash follow the parts that are there without a gap from the start."""
+        have, parts = self.swarm.picker.have, self._task.geometry.parts
+        while self._prefix_parts < parts and self._prefix_parts in have:
+            self._prefix_parts += 1
+        ready_bytes = min(self._prefix_parts * self._task.geometry.part_size_bytes, self._task.geometry.size_bytes)
+        if ready_bytes - self._digested_bytes >= DIGEST_STEP_BYTES or self._prefix_parts == parts:
+            self._digested_bytes = ready_bytes
+            self._ports.digest.put(Digest(ready_bytes))
+
+    def _digested(self, sha1: bytes, now_s: float) -> None:
+        if self.phase is not Phase.ACTIVE or not self.swarm.complete:
+            return
+        if sha1 == self._task.sha1:
+            self._ports.writer.put(Install())
+            return
+        text = "every part is right, but the whole is not what line 3 says: ask for a right .orch file"
+        self._stop("error", ScoreError(text), now_s)
+
+    def _complete(self, path: str, now_s: float) -> None:
+        self._installed = True
+        self._show_progress(now_s)
+        downloaded_bytes = self.swarm.down.total_bytes
+        self._ports.main.put(Complete(path, downloaded_bytes, now_s - self._began_s))
+        if self.phase is Phase.ACTIVE:
+            if downloaded_bytes:
+                self._schedule.completed(now_s)
+                self._announce(now_s)
+            if not self._task.seed:
+                self._stop("complete", None, now_s)
+
+    def _show_progress(self, now_s: float) -> None:
+        """Tell main how it goes: at most twice a second, and at once when the last part is there."""
+        have, swarm = self.swarm.picker.have, self.swarm
+        just_done = have.complete and (self._last_progress is None or self._last_progress.parts_done < have.count)
+        if now_s < self._next_progress_s and not just_done:
+            return
+        left_bytes = self._left_bytes()
+        rate_bytes_s = int(swarm.down.bytes_s(now_s))
+        eta_s = 0 if not left_bytes else left_bytes // rate_bytes_s if rate_bytes_s else -1
+        progress = Progress(
+            parts_done=have.count,
+            parts=have.parts,
+            downloaded_bytes=swarm.down.total_bytes,
+            uploaded_bytes=swarm.uploads.total_bytes,
+            rate_bytes_s=0 if have.complete and not just_done else rate_bytes_s,
+            upload_bytes_s=int(sum(peer.up.bytes_s(now_s) for peer in swarm.peers.values())),
+            members=len(swarm.peers),
+            eta_s=eta_s,
+        )
+        if progress != self._last_progress:
+            self._last_progress = progress
+            self._next_progress_s = now_s + PROGRESS_S
+            self._ports.main.put(progress)
+
+    def _left_bytes(self) -> int:
+        geometry, have = self._task.geometry, self.swarm.picker.have
+        missing = geometry.parts - have.count
+        if not missing:
+            return 0
+        last = geometry.parts - 1
+        full = missing - (last not in have)
+        return full * geometry.part_size_bytes + (geometry.part_length(last) if last not in have else 0)
+
+    def _read_failed(self, index: int, reason: str, now_s: float) -> None:
+        if self.phase is Phase.ACTIVE:
+            error = OrchestraError(f"part {index} of {self._task.name} cannot be read any more: {reason}")
+            self._stop("error", error, now_s)
+
+    # The network
+
+    def _accepted(self, message: Accepted) -> None:
+        if self.phase is Phase.ACTIVE:
+            self.swarm.accepted(message)
+        else:
+            self._ports.links.refuse(message.sock)
+
+    def _announce(self, now_s: float) -> None:
+        event = self._schedule.take(now_s) if self.swarm.listen_port else None
+        if event is not None:
+            self._ports.announcer.put(self._standing(event))
+
+    def _standing(self, event: str) -> Announce:
+        return Announce(
+            event=event,
+            port=self.swarm.listen_port,
+            uploaded_bytes=self.swarm.uploads.total_bytes,
+            downloaded_bytes=self.swarm.down.total_bytes,
+            left_bytes=self._left_bytes(),
+            wanted=0 if event == "stopped" else WANTED_MEMBERS,
+        )
+
+    def _announced(self, message: Announced, now_s: float) -> None:
+        if self.phase is not Phase.ACTIVE:
+            return
+        self._schedule.answered(message.event, message.interval_s, message.min_interval_s, now_s)
+        self.swarm.book.add(message.members, now_s)
+        self.swarm.others_download = message.leechers != (0 if self.swarm.complete else 1)
+        self.swarm.dial_more(now_s)
+
+    def _announce_failed(self, event: str, reason: str, now_s: float) -> None:
+        if self.phase is not Phase.ACTIVE:
+            return
+        if not self._schedule.failures:
+            self._ports.main.put(Notice(f"no conductor answers, trying on: {reason}"))
+        _log.warning("announce failed: %s", reason)
+        self._schedule.failed(now_s)
+
+    def _check_timeout(self, now_s: float) -> None:
+        timeout_s = self._task.timeout_s
+        if timeout_s is None or self.swarm.complete or now_s - self.swarm.sourced_at_s < timeout_s:
+            return
+        text = f"no member with a missing part turned up within {timeout_s:g} s: is a seeding member running?"
+        self._stop("error", NetworkError(text), now_s)
+
+    # Stopping
+
+    def _stop(self, reason: str, error: BaseException | None, now_s: float) -> None:
+        """Begin to stop; a second stop only replaces an ordinary reason by an error."""
+        if self.phase in (Phase.STOPPING, Phase.ENDED):
+            if error is not None and self._end is not None and self._end.error is None and not self._end.complete:
+                self._end = Ended(self._end.reason, self._end.complete, error)
+            return
+        self._end = Ended(reason, self._installed, error)
+        self.phase = Phase.STOPPING
+        self._stop_by_s = now_s + STOPPING_S
+        # The conductor first: it takes longest. Then nobody new, nobody old; the disk last, so that
+        # what the connections still deliver is written.
+        if self._schedule.known_to_conductor or self.swarm.listen_port:
+            self._ports.announcer.put(self._standing("stopped"))
+        self._ports.announcer.put(Stop())
+        self._ports.listener.put(Stop())
+        self.swarm.close_all("we stop")
+        for inbox in (self._ports.reader, self._ports.writer, self._ports.digest):
+            inbox.put(Stop())
+        self._maybe_end(now_s)
+
+    def _maybe_end(self, now_s: float) -> None:
+        late = now_s >= self._stop_by_s
+        if self.phase is Phase.STOPPING and (late or not (self._running or self.swarm.connections)):
+            if late:
+                _log.warning("gave up on %s and %d connections", sorted(self._running), self.swarm.connections)
+            self.phase = Phase.ENDED
+            assert self._end is not None
+            self._ports.main.put(self._end)

@@ -1,0 +1,81 @@
+"""What the orchestrator knows of one connected peer, and how it reaches it.
+
+Pure; owned by the orchestrator.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from orchestra.bitfield import Bitfield
+from orchestra.messages import Address, Outbox
+from orchestra.rate import Rate
+from orchestra.wire import BlockSpan
+
+FIRST_DEPTH = 32
+"""Blocks asked of a new peer at once, before anything is known of its speed."""
+
+
+class Link(Outbox, Protocol):
+    """The orchestrator's hold on a connection: send, or end it. Neither blocks."""
+
+    def close(self, reason: str) -> None:
+        """Shut the connection down; its last word LinkClosed follows, with this reason."""
+
+
+@dataclass(slots=True)
+class Peer:
+    """One peer, from the handshake to the connection's last word.
+
+    `key` names the connection for its life. `dialled` is the address in the
+    address book when we called, None when the peer did. Flags as BEP 3 has them.
+    """
+
+    key: int
+    host: str
+    link: Link
+    have: Bitfield
+    down: Rate
+    up: Rate
+    dialled: Address | None = None
+    peer_id: bytes = b""
+    client: str = ""
+    speaks_extensions: bool = False
+    max_requests: int = 250
+    since_s: float = 0.0
+    heard_at_s: float = 0.0
+    spoke_at_s: float = 0.0
+    closing: bool = False
+    counted: bool = False
+    """True when its parts are counted in the picker's availability."""
+
+    # What we want of it
+    choking_us: bool = True
+    interesting: bool = False
+    """We have told it that we are interested."""
+    wanted_parts: int = 0
+    """How many of its parts we do not have yet; only kept while it is partial."""
+    outstanding: set[int] = field(default_factory=set)
+    """Keys of blocks asked for and not received."""
+    depth: int = FIRST_DEPTH
+    """How many blocks to keep outstanding."""
+    depth_set_at_s: float = 0.0
+    to_ask: deque[int] = field(default_factory=deque)
+    """First parts of flights of this peer that may have blocks to ask for, the oldest first."""
+    block_at_s: float = 0.0
+    """When it last sent a wanted block, or was first asked for one."""
+    snubbed: bool = False
+    stray_blocks: int = 0
+
+    # What it wants of us
+    choked: bool = True
+    interested: bool = False
+    asked: deque[BlockSpan] = field(default_factory=deque)
+    """Its requests that the reader has not been given yet."""
+    reading: int = 0
+    """Reads under way or in its outbox."""
+    batch_blocks: int = 4
+    """How many blocks to read and send at once: a fraction of a second of this peer's speed."""
+    batch_sent_at_s: float = 0.0

@@ -1,0 +1,185 @@
+"""Which part to fetch next: the rarest that a peer can give (BEP 3).
+
+Pure; owned by the orchestrator. A part is exactly one of MISSING, IN_FLIGHT,
+CHECKING or HAVE, and only the methods here move it. MISSING parts stand in
+buckets by how many partial peers have them, each part knowing its place in its
+bucket, so that a count changes and a part is taken in constant time. Peers
+that have everything say nothing about rarity and are not counted.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from enum import IntEnum
+
+from orchestra.bitfield import Bitfield
+
+PROBES = 48
+"""Random tries in one bucket before the sure but slower way of `_pick_by_sets`."""
+
+
+class PartState(IntEnum):
+    """Where a part stands. MISSING -> IN_FLIGHT -> CHECKING -> HAVE, or back to MISSING."""
+
+    MISSING = 0
+    IN_FLIGHT = 1
+    CHECKING = 2
+    HAVE = 3
+
+
+class Picker:
+    """The state of every part, and the choice among the missing ones.
+
+    `extent_parts` parts that follow one another are picked together where they
+    can be: with small parts one pick then serves a whole buffer. `in_order`
+    asks for the first missing part instead of a random one among the rarest:
+    for a lone downloader, whose disk and whole-file hash prefer it.
+    """
+
+    def __init__(self, parts: int, rng: random.Random, *, extent_parts: int = 1) -> None:
+        self.parts = parts
+        self.have = Bitfield(parts)
+        self.in_order = False
+        self._rng = rng
+        self._extent_parts = max(1, extent_parts)
+        self._states = bytearray(parts)
+        self._availability = array("H", bytes(2 * parts))
+        self._buckets = [array("I", range(parts))]
+        self._places = array("I", range(parts))
+        self._first_missing = 0
+
+    # The state of parts
+
+    def state(self, index: int) -> PartState:
+        """Where part `index` stands."""
+        return PartState(self._states[index])
+
+    @property
+    def missing(self) -> int:
+        """Parts that nobody has been asked for."""
+        return sum(map(len, self._buckets))
+
+    def mark_have(self, index: int) -> None:
+        """A part was verified and is on disk."""
+        if self._states[index] == PartState.MISSING:
+            self._leave_bucket(index)
+        self._states[index] = PartState.HAVE
+        self.have.add(index)
+
+    def mark_checking(self, parts: range) -> None:
+        """All blocks of these parts, which were in flight, have arrived."""
+        self._states[parts.start : parts.stop] = bytes((PartState.CHECKING,)) * len(parts)
+
+    def mark_missing(self, index: int) -> None:
+        """A part in flight was given up, a checked one was wrong, or one we had went bad on disk."""
+        if self._states[index] != PartState.MISSING:
+            self.have.remove(index)
+            self._states[index] = PartState.MISSING
+            self._first_missing = min(self._first_missing, index)
+            self._enter_bucket(index)
+
+    # What peers have
+
+    def count_peer(self, have: Bitfield) -> None:
+        """A partial peer came: each of its parts is less rare by one."""
+        for index in have.indices():
+            self.count_part(index)
+
+    def discount_peer(self, have: Bitfield) -> None:
+        """A counted peer left."""
+        for index in have.indices():
+            self._change_availability(index, -1)
+
+    def count_part(self, index: int) -> None:
+        """A counted peer got one more part."""
+        self._change_availability(index, 1)
+
+    def availability(self, index: int) -> int:
+        """How many counted peers have part `index`."""
+        return self._availability[index]
+
+    # Picking
+
+    def pick(self, have: Bitfield) -> range:
+        """Take the rarest missing part of `have`, and its like neighbours: they are IN_FLIGHT now.
+
+        Empty when the peer has nothing that is missing.
+        """
+        first = self._first_in_order(have) if self.in_order else self._rarest(have)
+        if first is None:
+            return range(0)
+        rarity = self._availability[first]
+        stop = first + 1
+        while (
+            stop < self.parts
+            and stop - first < self._extent_parts
+            and self._states[stop] == PartState.MISSING
+            and self._availability[stop] == rarity
+            and stop in have
+        ):
+            stop += 1
+        for index in range(first, stop):
+            self._leave_bucket(index)
+        self._states[first:stop] = bytes((PartState.IN_FLIGHT,)) * (stop - first)
+        return range(first, stop)
+
+    def _first_in_order(self, have: Bitfield) -> int | None:
+        missing = self._states.find(PartState.MISSING, self._first_missing)
+        if missing < 0:
+            return None
+        self._first_missing = missing
+        while missing >= 0 and missing not in have:
+            missing = self._states.find(PartState.MISSING, missing + 1)
+        return missing if missing >= 0 else None
+
+    def _rarest(self, have: Bitfield) -> int | None:
+        complete = have.complete
+        for bucket in self._buckets:
+            if not bucket:
+                continue
+            if complete:
+                return bucket[int(self._rng.random() * len(bucket))]
+            for _ in range(min(PROBES, 2 * len(bucket))):
+                index = bucket[int(self._rng.random() * len(bucket))]
+                if index in have:
+                    return index
+        return self._pick_by_sets(have)
+
+    def _pick_by_sets(self, have: Bitfield) -> int | None:
+        """The rarest of a random sample of what is missing and the peer has: always finds one if there is one."""
+        missing = Bitfield(self.parts)
+        for bucket in self._buckets:
+            for index in bucket:
+                missing.add(index)
+        candidates = missing.as_integer() & have.as_integer()
+        if not candidates:
+            return None
+        # A random place to start, so that two members in the same state do not choose the same part.
+        low = candidates & ((1 << self._rng.randrange(1, have.width + 1)) - 1)
+        chosen = low or candidates
+        return have.width - chosen.bit_length()
+
+    def _change_availability(self, index: int, change: int) -> None:
+        missing = self._states[index] == PartState.MISSING
+        if missing:
+            self._leave_bucket(index)
+        self._availability[index] += change
+        if missing:
+            self._enter_bucket(index)
+
+    def _leave_bucket(self, index: int) -> None:
+        bucket = self._buckets[self._availability[index]]
+        place = self._places[index]
+        last = bucket.pop()
+        if last != index:
+            bucket[place] = last
+            self._places[last] = place
+
+    def _enter_bucket(self, index: int) -> None:
+        rarity = self._availability[index]
+        while rarity >= len(self._buckets):
+            self._buckets.append(array("I"))
+        bucket = self._buckets[rarity]
+        self._places[index] = len(bucket)
+        bucket.append(index)

@@ -1,0 +1,40 @@
+"""How fast something goes, from a clock that is given.
+
+Pure. Bytes are added to the second that they fall in, and the rate is the mean
+over the last whole seconds, so that one burst does not read as a trend.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class Rate:
+    """Bytes a second over the last `window_s` seconds."""
+
+    __slots__ = ("_since_s", "_slots", "_window_s", "total_bytes")
+
+    def __init__(self, now_s: float, window_s: float = 5.0) -> None:
+        self._window_s = window_s
+        self._since_s = now_s
+        self._slots: deque[list[float]] = deque()
+        self.total_bytes = 0
+
+    def add(self, length_bytes: int, now_s: float) -> None:
+        """Count bytes that came or went at `now_s`; the clock never runs backwards."""
+        self.total_bytes += length_bytes
+        slots = self._slots
+        # Slots of a quarter of a second keep the deque short however many calls come.
+        if slots and now_s - slots[-1][0] < 0.25:
+            slots[-1][1] += length_bytes
+            return
+        slots.append([now_s, length_bytes])
+        while slots[0][0] < now_s - self._window_s:
+            slots.popleft()
+
+    def bytes_s(self, now_s: float) -> float:
+        """The mean over the window, or over the time since the start when that is shorter."""
+        oldest = now_s - self._window_s
+        moved = sum(length for when, length in self._slots if when >= oldest)
+        elapsed = min(self._window_s, now_s - self._since_s)
+        return moved / max(elapsed, 0.25)

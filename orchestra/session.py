@@ -1,0 +1,169 @@
+"""A member's threads, built and joined to one another: the only place that knows them all.
+
+Used by member.py from the main thread: start, read `inbox` until Ended, join.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import netutils
+from orchestra.announcer import Announcer
+from orchestra.buffers import BufferPool
+from orchestra.connection import Connection, Identity
+from orchestra.digest import DigestWorker
+from orchestra.geometry import Geometry
+from orchestra.listener import Listener
+from orchestra.messages import Address, Quit, Stop
+from orchestra.orchestrator import Orchestrator, Phase, Ports, Task
+from orchestra.reader import Reader
+from orchestra.score import Score
+from orchestra.storage import Storage
+from orchestra.swarm import MAX_PEERS
+from orchestra.uploads import READS_AT_ONCE
+from orchestra.worker import ThreadCrashed, Worker
+from orchestra.writer import Writer
+
+INBOX_MESSAGES = 256
+RECEIVE_BUFFERS = 12
+PEER_ID_PREFIX = b"-OR0100-"
+
+
+def new_peer_id() -> bytes:
+    """20 bytes: who we are by BEP 20's convention, and 12 random ones."""
+    return PEER_ID_PREFIX + os.urandom(6).hex().encode()
+
+
+class Connector:
+    """Makes a Connection and starts its thread, for the orchestrator (swarm.Links)."""
+
+    def __init__(self, identity: Identity, inbox: queue.Queue[Any]) -> None:
+        self._identity = identity
+        self._inbox = inbox
+        self._pool = BufferPool(RECEIVE_BUFFERS)
+        self._cancel = netutils.Cancel()
+
+    def dial(self, key: int, address: Address) -> Connection:
+        """See swarm.Links."""
+        return self._start(key, address, None)
+
+    def adopt(self, key: int, sock: Any, address: Address) -> Connection:
+        """See swarm.Links."""
+        return self._start(key, address, sock)
+
+    def refuse(self, sock: Any) -> None:
+        """See swarm.Links."""
+        sock.close()
+
+    def stop(self) -> None:
+        """Wake every connection that is still dialling."""
+        self._cancel.set()
+
+    def close(self) -> None:
+        """Release what `stop` needs; after all connections have ended."""
+        self._cancel.close()
+
+    def _start(self, key: int, address: Address, sock: Any) -> Connection:
+        connection = Connection(
+            key, address, self._identity, self._inbox.put, sock=sock, pool=self._pool, cancel=self._cancel
+        )
+        connection.start()
+        return connection
+
+
+class _OrchestratorThread(Worker):
+    """Takes messages from the inbox, with the time, until the orchestrator has ended."""
+
+    def __init__(self, orchestrator: Orchestrator, inbox: queue.Queue[Any], main: queue.SimpleQueue[Any]) -> None:
+        super().__init__("orchestrator", main.put)
+        self._orchestrator = orchestrator
+        self._inbox = inbox
+
+    def work(self) -> None:
+        orchestrator, inbox = self._orchestrator, self._inbox
+        while orchestrator.phase is not Phase.ENDED:
+            wait_s = orchestrator.wake_at_s - time.monotonic()
+            try:
+                message = inbox.get(timeout=wait_s) if wait_s > 0 else inbox.get_nowait()
+            except queue.Empty:
+                orchestrator.tick(time.monotonic())
+                continue
+            now_s = time.monotonic()
+            orchestrator.handle(message, now_s)
+            if now_s >= orchestrator.wake_at_s:
+                orchestrator.tick(now_s)
+
+
+class Session:
+    """Everything between the command line and the threads. `inbox` is main's: read it until Ended or ThreadCrashed."""
+
+    def __init__(
+        self,
+        score: Score,
+        storage: Storage,
+        *,
+        port: int | None = None,
+        seed: bool = True,
+        timeout_s: float | None = None,
+        members: tuple[Address, ...] = (),
+    ) -> None:
+        peer_id = new_peer_id()
+        geometry = Geometry(score.size_bytes, score.part_size_bytes)
+        identity = Identity(score.info_hash, peer_id, score.parts, score.part_size_bytes)
+        self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._orders: queue.Queue[Any] = queue.Queue(INBOX_MESSAGES)
+        self._connector = Connector(identity, self._orders)
+        report = self._orders.put
+        self._listener = Listener(port, report)
+        self._writer = Writer(storage, score, report)
+        self._reader = Reader(storage, geometry, MAX_PEERS * READS_AT_ONCE, report)
+        self._digest = DigestWorker(storage, report)
+        self._announcer = Announcer(score.conductors, score.info_hash, peer_id=peer_id, report=report)
+        self._workers: list[Worker] = [self._listener, self._writer, self._reader, self._digest, self._announcer]
+        ports = Ports(
+            links=self._connector,
+            listener=self._listener,
+            writer=self._writer.inbox,
+            reader=self._reader.inbox,
+            digest=self._digest.inbox,
+            announcer=self._announcer,
+            main=self.inbox,
+            threads=frozenset(worker.name for worker in self._workers),
+        )
+        task = Task(
+            name=score.name,
+            sha1=score.sha1,
+            geometry=geometry,
+            peer_id=peer_id,
+            seed=seed,
+            timeout_s=timeout_s,
+            members=members,
+        )
+        orchestrator = Orchestrator(task, ports, rng=random.Random(), now_s=time.monotonic())
+        self._orchestrator = _OrchestratorThread(orchestrator, self._orders, self.inbox)
+
+    def start(self) -> None:
+        """Start all threads; the orchestrator first, since the others report to it."""
+        self._orchestrator.start()
+        for worker in self._workers:
+            worker.start()
+
+    def quit(self, reason: str) -> None:
+        """Ask for a clean stop; Ended follows."""
+        self._connector.stop()
+        self._orders.put(Quit(reason))
+
+    def join(self, timeout_s: float) -> list[str]:
+        """Wait for all threads to end; returns the names of those that did not, which nothing can wake."""
+        deadline_s = time.monotonic() + timeout_s
+        ours = [self._orchestrator, *self._workers]
+        ours += [thread for thread in threading.enumerate() if isinstance(thread, Connection)]
+        for thread in ours:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        return [thread.name for thread in ours if thread.is_alive()]

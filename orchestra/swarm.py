@@ -1,0 +1,427 @@
+"""The peers: who is let in, what each of them says, and what we say to all.
+
+Pure; owned by the orchestrator, which passes in messages and the time. Policy
+lives in the modules beside it: the picker and Downloads (what to ask), the
+choker and Uploads (whom to answer), the address book (whom to dial).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from orchestra.addressbook import AddressBook, is_loopback
+from orchestra.bitfield import Bitfield
+from orchestra.choker import ROUND_S, Choker, Standing
+from orchestra.downloads import MAX_STRAY_BLOCKS, Downloads
+from orchestra.errors import RemoteProtocolError
+from orchestra.extension import HANDSHAKE_ID, decode_extension_handshake, encode_extension_handshake
+from orchestra.geometry import Geometry
+from orchestra.messages import Accepted, Address, Forget, Inbox, LinkUp, Received, Write
+from orchestra.peer import Link, Peer
+from orchestra.picker import Picker
+from orchestra.rate import Rate
+from orchestra.text import safe
+from orchestra.uploads import MAX_ASKED, Uploads
+from orchestra.wire import (
+    KEEP_ALIVE,
+    BitfieldReceived,
+    Blocks,
+    Cancels,
+    Choke,
+    Extended,
+    Haves,
+    Interested,
+    Message,
+    MessageId,
+    NotInterested,
+    Port,
+    Requests,
+    Unchoke,
+    encode_bitfield,
+    encode_extended,
+    encode_haves,
+    encode_state,
+)
+
+MAX_PEERS = 50
+MAX_HALF_OPEN = 16
+MAX_PER_HOST = 3
+UPLOAD_SLOTS = 8
+EXTENT_BYTES = 256 * 1024
+KEEP_ALIVE_S = 100.0
+SILENCE_S = 130.0
+REST_S = 600.0
+"""How long to leave an address alone from which there is nothing to gain."""
+USEFUL_S = 30.0
+"""A connection that lasted this long, or moved data, was worth it: it may be dialled again soon."""
+
+_log = logging.getLogger("orchestra.swarm")
+
+
+class Links(Protocol):
+    """Makes and refuses connections; implemented with threads and sockets, and by tests without."""
+
+    def dial(self, key: int, address: Address) -> Link:
+        """Begin to connect; LinkUp or LinkClosed with `key` follows."""
+
+    def adopt(self, key: int, sock: Any, address: Address) -> Link:
+        """Begin the handshake on an accepted connection; LinkUp or LinkClosed with `key` follows."""
+
+    def refuse(self, sock: Any) -> None:
+        """Close an accepted connection that is not welcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class _HalfOpen:
+    """A connection before its handshake."""
+
+    link: Link
+    host: str
+    dialled: Address | None
+
+
+class Swarm:
+    """All peers of one composition, and the parts that we have of it."""
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        peer_id: bytes,
+        *,
+        links: Links,
+        writer: Inbox,
+        reader: Inbox,
+        rng: random.Random,
+        now_s: float,
+    ) -> None:
+        self.peers: dict[int, Peer] = {}
+        self.book = AddressBook(rng)
+        self.picker = Picker(geometry.parts, rng, extent_parts=EXTENT_BYTES // geometry.part_size_bytes)
+        self.downloads = Downloads(
+            geometry, self.picker, self.peers, ban=self._ban, forget=lambda index: writer.put(Forget(index))
+        )
+        self.uploads = Uploads(geometry, self.picker.have, reader)
+        self.down = Rate(now_s)
+        self.listen_port = 0
+        self.others_download = True
+        """False when, by the conductor's count, nobody else is downloading: then order costs nobody anything."""
+        self.sourced_at_s = now_s
+        """When a peer last had something for us."""
+        self._geometry = geometry
+        self._peer_id = peer_id
+        self._links = links
+        self._writer = writer
+        self._choker = Choker(UPLOAD_SLOTS, rng)
+        self._half_open: dict[int, _HalfOpen] = {}
+        self._next_key = 1
+        self._next_round_s = now_s
+
+    @property
+    def complete(self) -> bool:
+        """True when we have every part."""
+        return self.picker.have.complete
+
+    @property
+    def connections(self) -> int:
+        """Connections whose last word has not come."""
+        return len(self.peers) + len(self._half_open)
+
+    # Coming and going
+
+    def dial_more(self, now_s: float) -> None:
+        """Connect to known addresses, as far as there is room."""
+        while self.connections < MAX_PEERS and len(self._half_open) < MAX_HALF_OPEN:
+            address = self.book.take(now_s)
+            if address is None:
+                return
+            key = self._new_key()
+            self._half_open[key] = _HalfOpen(self._links.dial(key, address), address[0], address)
+
+    def accepted(self, message: Accepted) -> None:
+        """Somebody calls: let the handshake begin, or close at once when there is no room."""
+        host = message.address[0]
+        hosts = [peer.host for peer in self.peers.values()] + [half.host for half in self._half_open.values()]
+        crowded = not is_loopback(host) and hosts.count(host) >= MAX_PER_HOST
+        if crowded or self.connections >= MAX_PEERS or self.book.is_banned(host, b""):
+            self._links.refuse(message.sock)
+            return
+        key = self._new_key()
+        link = self._links.adopt(key, message.sock, message.address)
+        self._half_open[key] = _HalfOpen(link, host, None)
+
+    def _new_key(self) -> int:
+        self._next_key += 1
+        return self._next_key
+
+    def link_up(self, message: LinkUp, now_s: float) -> None:
+        """A handshake succeeded: greet the peer, unless it is ourselves, banned or here already."""
+        half = self._half_open.pop(message.key)
+        handshake = message.handshake
+        peer = Peer(
+            message.key,
+            half.host,
+            half.link,
+            Bitfield(self._geometry.parts),
+            Rate(now_s),
+            Rate(now_s),
+            dialled=half.dialled,
+            peer_id=handshake.peer_id,
+            speaks_extensions=handshake.speaks_extensions,
+            since_s=now_s,
+            heard_at_s=now_s,
+            counted=True,
+        )
+        twin = next((other for other in self.peers.values() if other.peer_id == peer.peer_id), None)
+        self.peers[peer.key] = peer
+        if peer.peer_id == self._peer_id:
+            if peer.dialled:
+                self.book.is_own(peer.dialled)
+            self.close(peer, "that is us")
+        elif self.book.is_banned(peer.host, peer.peer_id):
+            self.close(peer, "banned")
+        else:
+            if twin is not None and not twin.closing:
+                self._close_one_of_two(twin, peer, now_s)
+            if not peer.closing:
+                self._greet(peer, now_s)
+
+    def _close_one_of_two(self, old: Peer, new: Peer, now_s: float) -> None:
+        """Both sides dialled: both must keep the same connection, that of the greater peer id."""
+        ours_wins = self._peer_id > new.peer_id
+        keep_new = (old.dialled is None) != (new.dialled is None) and (new.dialled is not None) == ours_wins
+        loser = old if keep_new else new
+        if loser.dialled:
+            self.book.rest(loser.dialled, now_s + REST_S)
+        self.close(loser, "connected twice")
+
+    def _greet(self, peer: Peer, now_s: float) -> None:
+        have = self.picker.have
+        greeting = encode_bitfield(have.to_wire()) if have.count else b""
+        if peer.speaks_extensions:
+            greeting += encode_extended(
+                HANDSHAKE_ID,
+                encode_extension_handshake(port=self.listen_port, max_requests=MAX_ASKED, your_host=peer.host),
+            )
+        if greeting:
+            self._send(peer, greeting, now_s)
+
+    def close(self, peer: Peer, reason: str) -> None:
+        """End a connection; its last word follows."""
+        if not peer.closing:
+            peer.closing = True
+            peer.link.close(reason)
+
+    def close_all(self, reason: str) -> None:
+        """End every connection, half-open ones too."""
+        for half in self._half_open.values():
+            half.link.close(reason)
+        for peer in self.peers.values():
+            self.close(peer, reason)
+
+    def link_closed(self, key: int, now_s: float) -> None:
+        """A connection's last word: forget the peer at once, and let others take over what it owed us."""
+        half = self._half_open.pop(key, None)
+        if half is not None:
+            if half.dialled:
+                self.book.release(half.dialled, now_s, worked=False)
+            return
+        peer = self.peers[key]
+        self.downloads.give_back(peer)
+        del self.peers[key]
+        if peer.counted:
+            self.picker.discount_peer(peer.have)
+        if peer.dialled:
+            useful = peer.down.total_bytes or peer.up.total_bytes or now_s - peer.since_s > USEFUL_S
+            if self.complete and peer.have.complete:
+                self.book.rest(peer.dialled, now_s + REST_S)
+            self.book.release(peer.dialled, now_s, worked=bool(useful))
+        self._fill_all(now_s)
+        if not peer.choked:
+            self.rechoke(now_s)
+
+    def _ban(self, key: int, index: int) -> None:
+        peer = self.peers.get(key)
+        if peer is None:
+            return
+        _log.warning("part %d from %s was wrong: banned", index, peer.host)
+        self.book.ban(peer.host, peer.peer_id)
+        self.close(peer, f"part {index} was wrong")
+
+    # What peers say
+
+    def received(self, message: Received, now_s: float) -> None:
+        """Handle all that one receive brought; blocks go on to the writer in one message."""
+        peer = self.peers[message.key]
+        runs: list[Blocks] = []
+        try:
+            if not peer.closing:
+                peer.heard_at_s = now_s
+                for said in message.messages:
+                    if said.__class__ is Blocks:
+                        runs += self._blocks(peer, said, now_s)  # type: ignore[arg-type]
+                    else:
+                        self._said(peer, said, now_s)
+        except RemoteProtocolError as error:
+            self.close(peer, str(error))
+        if message.buffer is not None:
+            if runs:
+                self._writer.put(Write(message.buffer, runs))
+            else:
+                message.buffer.give_back()
+        self.downloads.fill(peer, now_s)
+
+    def _blocks(self, peer: Peer, run: Blocks, now_s: float) -> list[Blocks]:
+        accepted = self.downloads.accept(peer, run, now_s)
+        length_bytes = sum(part.length for part in accepted)
+        if length_bytes:
+            peer.down.add(length_bytes, now_s)
+            self.down.add(length_bytes, now_s)
+        if peer.stray_blocks > MAX_STRAY_BLOCKS:
+            raise RemoteProtocolError("too many blocks that were not asked for")
+        return accepted
+
+    def _said(self, peer: Peer, message: Message, now_s: float) -> None:
+        match message:
+            case Requests(blocks):
+                self.uploads.asked(peer, blocks, now_s)
+            case Haves(indices):
+                self._got_haves(peer, indices, now_s)
+            case Cancels(blocks):
+                self.uploads.cancelled(peer, blocks)
+            case Choke():
+                peer.choking_us = True
+                self.downloads.give_back(peer)
+                self._fill_all(now_s)
+            case Unchoke():
+                peer.choking_us = False
+            case Interested():
+                peer.interested = True
+                self.rechoke(now_s)
+            case NotInterested():
+                peer.interested = False
+                self.rechoke(now_s)
+            case BitfieldReceived(data):
+                self._got_bitfield(peer, data, now_s)
+            case Extended(0, payload):
+                self._got_extension_handshake(peer, payload)
+            case Extended() | Port():
+                pass  # No extension but the handshake was offered, and there is no DHT here.
+            case _:
+                raise AssertionError(f"not a wire message: {message!r}")
+
+    def _got_bitfield(self, peer: Peer, data: bytes, now_s: float) -> None:
+        peer.have = Bitfield.from_wire(data, self._geometry.parts)
+        peer.counted = not peer.have.complete
+        if peer.counted:
+            self.picker.count_peer(peer.have)
+        peer.wanted_parts = self.picker.have.lacking(peer.have)
+        self._show_interest(peer, now_s)
+
+    def _got_haves(self, peer: Peer, indices: list[int], now_s: float) -> None:
+        for index in indices:
+            if index >= self._geometry.parts:
+                raise RemoteProtocolError(f"have of part {index}, but there are {self._geometry.parts}")
+            if peer.have.add(index):
+                if peer.counted:
+                    self.picker.count_part(index)
+                peer.wanted_parts += index not in self.picker.have
+        self._show_interest(peer, now_s)
+
+    def _got_extension_handshake(self, peer: Peer, payload: bytes) -> None:
+        hello = decode_extension_handshake(payload)
+        peer.client = safe(hello.client, 60)
+        if hello.max_requests:
+            peer.max_requests = hello.max_requests
+        _log.info("%s is %s", peer.host, peer.client)
+
+    def _show_interest(self, peer: Peer, now_s: float) -> None:
+        """Tell the peer when our interest changes; two complete members have nothing more to say."""
+        if self.complete and peer.have.complete and self._geometry.parts:
+            if peer.dialled:
+                self.book.rest(peer.dialled, now_s + REST_S)
+            self.close(peer, "both are complete")
+            return
+        wanted = peer.wanted_parts > 0
+        if wanted != peer.interesting:
+            peer.interesting = wanted
+            self._send(
+                peer, encode_state(MessageId.INTERESTED if wanted else MessageId.NOT_INTERESTED), now_s
+            )
+
+    # What we say to all
+
+    def parts_written(self, good: list[int], bad: list[int], now_s: float) -> None:
+        """The writer has checked parts: tell everybody of the good ones, fetch the bad ones again."""
+        self.downloads.parts_good(good)
+        for index in bad:
+            self.downloads.part_bad(index)
+        news = encode_haves(good)
+        for peer in list(self.peers.values()):
+            if good and not peer.closing:
+                self._send(peer, news, now_s)
+                peer.wanted_parts -= sum(index in peer.have for index in good)
+                self._show_interest(peer, now_s)
+        if bad:
+            self._fill_all(now_s)
+
+    def withdraw(self, index: int) -> None:
+        """Part `index` has gone bad on our disk: it is missing again."""
+        if index in self.picker.have:
+            self.picker.mark_missing(index)
+            for peer in self.peers.values():
+                peer.wanted_parts += index in peer.have
+
+    def rechoke(self, now_s: float) -> None:
+        """Decide anew who may ask us, and tell those for whom it changes."""
+        new_round = now_s >= self._next_round_s
+        if new_round:
+            self._next_round_s = now_s + ROUND_S
+        standings = [
+            Standing(
+                peer.key, peer.interested, not peer.choked, peer.down.bytes_s(now_s), peer.up.bytes_s(now_s)
+            )
+            for peer in self.peers.values()
+            if not peer.closing
+        ]
+        chosen = self._choker.decide(standings, complete=self.complete, new_round=new_round)
+        for peer in self.peers.values():
+            if peer.choked == (peer.key in chosen) and not peer.closing:
+                peer.choked = not peer.choked
+                if peer.choked:
+                    self.uploads.choke(peer)
+                self._send(peer, encode_state(MessageId.CHOKE if peer.choked else MessageId.UNCHOKE), now_s)
+
+    def tick(self, now_s: float) -> None:
+        """What has to be done once in a while: dial, snub, drop the silent, keep alive, choke."""
+        self.picker.in_order = not self.others_download and not any(peer.counted for peer in self.peers.values())
+        for peer in list(self.peers.values()):
+            if now_s - peer.heard_at_s > SILENCE_S:
+                self.close(peer, f"silent for {SILENCE_S:.0f} s")
+            elif now_s - peer.spoke_at_s > KEEP_ALIVE_S and not peer.closing:
+                self._send(peer, KEEP_ALIVE, now_s)
+        if self.downloads.find_snubs(now_s):
+            self._fill_all(now_s)
+        if now_s >= self._next_round_s:
+            self.rechoke(now_s)
+        if self.has_source:
+            self.sourced_at_s = now_s
+        self.dial_more(now_s)
+        self._fill_all(now_s)
+
+    @property
+    def has_source(self) -> bool:
+        """True when somebody connected has something that we do not."""
+        return any(peer.interesting and not peer.closing for peer in self.peers.values())
+
+    def _fill_all(self, now_s: float) -> None:
+        if not self.complete:
+            for peer in self.peers.values():
+                self.downloads.fill(peer, now_s)
+
+    def _send(self, peer: Peer, data: bytes, now_s: float) -> None:
+        peer.spoke_at_s = now_s
+        if not peer.link.send(data):
+            self.close(peer, "too far behind")

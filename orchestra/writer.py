@@ -1,0 +1,194 @@
+"""The writer thread: blocks to disk, parts against their SHA-1, the file to its name.
+
+Owns the .part file and the hash of every part that is being received. Blocks
+are written as they come, neighbours in one system call, and hashed on the way
+while they come in order; what came out of order is read back and hashed when
+the part is whole. Buffers go back to their pool at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+from collections.abc import Callable
+from typing import Any
+
+from orchestra.errors import OrchestraError, StorageError
+from orchestra.geometry import Geometry
+from orchestra.checking import check_open_file
+from orchestra.messages import (
+    Checked,
+    CheckProgress,
+    DiskFailed,
+    Forget,
+    Install,
+    Installed,
+    PartsWritten,
+    Stop,
+    ThreadEnded,
+    Write,
+)
+from orchestra.score import Score
+from orchestra.storage import Storage
+from orchestra.wire import Blocks
+from orchestra.worker import Worker
+
+READ_BACK_BYTES = 1 << 20
+
+
+class PartHash:
+    """The SHA-1 of one part as its bytes arrive; `hashed` counts the bytes from its start without a gap."""
+
+    __slots__ = ("hashed", "received", "sha1")
+
+    def __init__(self) -> None:
+        self.sha1 = hashlib.sha1(usedforsecurity=False)
+        self.hashed = 0
+        self.received = 0
+
+
+class Writer(Worker):
+    """Takes Write, Forget, Install and Stop; reports Checked once, then PartsWritten, Installed, DiskFailed."""
+
+    def __init__(self, storage: Storage, score: Score, report: Callable[[Any], None]) -> None:
+        super().__init__("writer", report)
+        self.inbox: queue.SimpleQueue[Write | Forget | Install | Stop] = queue.SimpleQueue()
+        self._storage = storage
+        self._score = score
+        self._geometry = Geometry(score.size_bytes, score.part_size_bytes)
+        self._hashes: dict[int, PartHash] = {}
+        self._failed = False
+
+    def work(self) -> None:
+        """Check what is there, then write until told to stop."""
+        try:
+            try:
+                self._report(self._open())
+            except OrchestraError as error:
+                self._fail(error)
+            while self._handle(self.inbox.get()):
+                pass
+        finally:
+            self._storage.close()
+        self._report(ThreadEnded(self.name))
+
+    def _fail(self, error: OrchestraError) -> None:
+        """Storage cannot go on: say so once; what still comes is only given back."""
+        if not self._failed:
+            self._failed = True
+            self._report(DiskFailed(error))
+
+    # Opening
+
+    def _open(self) -> Checked:
+        storage, parts = self._storage, self._geometry.parts
+        if storage.open_installed():
+            right = self._check()
+            if right.count(1) == parts:
+                return Checked(right, installed=True)
+            storage.refuse_installed()
+        held_bytes = storage.open_part()
+        right = self._check() if held_bytes else bytearray(parts)
+        storage.reserve()
+        return Checked(right, installed=False)
+
+    def _check(self) -> bytearray:
+        return check_open_file(
+            self._storage.fd,
+            self._score,
+            on_progress=lambda checked_bytes: self._report(CheckProgress(checked_bytes)),
+            stopped=lambda: not self.inbox.empty(),
+        )
+
+    # Working
+
+    def _handle(self, message: Write | Forget | Install | Stop) -> bool:
+        match message:
+            case Write():
+                try:
+                    self._write(message)
+                finally:
+                    message.buffer.give_back()
+            case Forget(index):
+                self._hashes.pop(index, None)
+            case Install():
+                self._install()
+            case Stop():
+                return False
+        return True
+
+    def _write(self, message: Write) -> None:
+        if self._failed:
+            return
+        good: list[int] = []
+        bad: list[int] = []
+        try:
+            for run in _joined(message.runs):
+                self._storage.write(run.views, run.offset)
+                self._hash_run(run, good, bad)
+        except StorageError as error:
+            self._fail(error)
+        if good or bad:
+            self._report(PartsWritten(good, bad))
+
+    def _hash_run(self, run: Blocks, good: list[int], bad: list[int]) -> None:
+        """Feed each block to its part's hash; a part that is whole goes to `good` or `bad`."""
+        size = self._geometry.part_size_bytes
+        offset = run.offset
+        for view in run.views:
+            while view:
+                index, begin = divmod(offset, size)
+                piece = view[: size - begin]
+                self._hash_piece(index, begin, piece, good, bad)
+                offset += len(piece)
+                view = view[len(piece) :]
+
+    def _hash_piece(self, index: int, begin: int, piece: memoryview, good: list[int], bad: list[int]) -> None:
+        length = self._geometry.part_length(index)
+        if len(piece) == length:
+            # The whole part at once: no state to keep.
+            self._judge(index, hashlib.sha1(piece, usedforsecurity=False).digest(), good, bad)
+            return
+        part = self._hashes.get(index)
+        if part is None:
+            part = self._hashes[index] = PartHash()
+        if part.hashed == begin:
+            part.sha1.update(piece)
+            part.hashed += len(piece)
+        part.received += len(piece)
+        if part.received == length:
+            del self._hashes[index]
+            self._read_back(part, index * self._geometry.part_size_bytes, length)
+            self._judge(index, part.sha1.digest(), good, bad)
+
+    def _read_back(self, part: PartHash, part_offset: int, length: int) -> None:
+        while part.hashed < length:
+            view = memoryview(bytearray(min(READ_BACK_BYTES, length - part.hashed)))
+            try:
+                self._storage.read([view], part_offset + part.hashed)
+            except (OSError, EOFError) as error:
+                raise StorageError(f"{self._storage.part_path}: reading back failed: {error}") from error
+            part.sha1.update(view)
+            part.hashed += len(view)
+
+    def _judge(self, index: int, digest: bytes, good: list[int], bad: list[int]) -> None:
+        wanted = self._score.part_sha1s[20 * index : 20 * index + 20]
+        (good if digest == wanted else bad).append(index)
+
+    def _install(self) -> None:
+        try:
+            self._report(Installed(str(self._storage.install())))
+        except StorageError as error:
+            self._fail(error)
+
+
+def _joined(runs: list[Blocks]) -> list[Blocks]:
+    """Runs that follow one another as one, so that they are written in one call."""
+    joined = [runs[0]]
+    for run in runs[1:]:
+        last = joined[-1]
+        if last.offset + last.length == run.offset:
+            joined[-1] = Blocks(last.offset, last.length + run.length, last.views + run.views)
+        else:
+            joined.append(run)
+    return joined
