@@ -50,9 +50,9 @@ class Lines:
         """The next line, as text; with help for what editors do to a file."""
         line = self._next(what)
         if line.startswith(b"\xef\xbb\xbf"):
-            raise FieldProblem(self._line, "starts with a byte-order mark: save the file as UTF-8 without BOM")
+            raise FieldProblem(self._line, "starts with a byte-order mark: save it as UTF-8 without BOM")
         if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise FieldProblem(self._line, "the file is UTF-16: save it as UTF-8")
+            raise FieldProblem(self._line, "is UTF-16: save the file as UTF-8")
         try:
             return line.decode("utf-8")
         except UnicodeDecodeError:
@@ -109,12 +109,12 @@ class Lines:
         return line
 
     def _convert(self, block: bytes, parts: int) -> bytes:
-        """Convert a block of whole lines at the speed of C; look at single lines only when something is wrong."""
+        """Convert a block of whole lines at the speed of C; look at single lines only to name a wrong one."""
         lines, left_over = divmod(len(block), SHA1_LINE_BYTES)
         fit = left_over == 0 and self._line - _HEADER_LINES + lines <= parts
         if fit and block[SHA1_LINE_BYTES - 1 :: SHA1_LINE_BYTES] == b"\n" * lines:
             try:
-                # Unlike bytes.fromhex, this takes no blanks: the full length means hex digits and nothing else.
+                # Unlike bytes.fromhex this takes no blanks: the full length means nothing but hex digits.
                 sha1s = binascii.unhexlify(block.translate(None, b"\n"))
             except binascii.Error:
                 raise self._first_fault(block, parts) from None

@@ -1,0 +1,140 @@
+"""Check a file against its score: which parts are right.
+
+`check_parts` hashes in the calling thread and in one more; parts need no order.
+It neither returns nor raises before that thread has ended, and reports progress
+from the calling thread only. Memory is two buffers and one byte a part.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+
+from orchestra.hashing import PartHasher
+from orchestra.regular import open_regular
+from orchestra.score import Score
+from orchestra.scorelines import SHA1_BYTES
+from orchestra.worker import ThreadCrashed, Worker
+
+_BUFFER_BYTES = 1024 * 1024
+
+
+def check_parts(
+    path: Path, score: Score, *, on_progress: Callable[[int], None], stopped: Callable[[], bool]
+) -> bytearray:
+    """Hash the parts of the file at `path`: one byte a part, 1 = right, 0 = wrong, missing or not looked at.
+
+    `on_progress` gets the number of bytes looked at so far. `stopped` is asked
+    from both threads, about once a MiB: once it says True the work ends, and
+    what was found so far is returned. A file that is too short, or has holes,
+    has wrong parts; one that is too long is not noticed.
+    Raises OSError when the file cannot be opened (NotRegularError included) or read.
+    """
+    with open_regular(path) as file:
+        check = _Check(file, score, stopped)
+        helper = _CheckHelper(check)
+        helper.start()
+        try:
+            for _ in check.steps(0):
+                on_progress(sum(check.looked_at_bytes))
+            helper.join()
+        except BaseException:
+            check.end()
+            helper.join()
+            raise
+    helper.raise_crash()
+    on_progress(sum(check.looked_at_bytes))
+    return check.right
+
+
+class _Check:
+    """What both threads share. Each takes the next run of parts; it writes only those, and its counter."""
+
+    def __init__(self, file: io.FileIO, score: Score, stopped: Callable[[], bool]) -> None:
+        self.right = bytearray(score.parts)
+        self.looked_at_bytes = [0, 0]
+        self._read_at = _positioned_reader(file)
+        self._score = score
+        self._stopped = stopped
+        self._ended = threading.Event()
+        self._parts_a_run = max(1, _BUFFER_BYTES // score.part_size_bytes)
+        # Taking the next of a range is one step under the GIL; a run taken twice would only cost time.
+        self._firsts = iter(range(0, score.parts, self._parts_a_run))
+
+    def steps(self, slot: int) -> Iterator[None]:
+        """Check runs of parts until none is left or someone says stop; yields now and then.
+
+        `slot` is 0 or 1, one a thread.
+        """
+        buffer = memoryview(bytearray(_BUFFER_BYTES))
+        for first in self._firsts:
+            hasher = PartHasher(self._score.part_size_bytes)
+            offset = first * self._score.part_size_bytes
+            end = min(offset + self._parts_a_run * self._score.part_size_bytes, self._score.size_bytes)
+            while offset < end:
+                if self._ended.is_set() or self._stopped():
+                    return
+                length = self._read_at(buffer[: end - offset], offset)
+                if not length:
+                    break
+                hasher.update(buffer[:length])
+                offset += length
+                self.looked_at_bytes[slot] += length
+                yield
+            self._compare(first, hasher.digests())
+
+    def end(self) -> None:
+        """Make both threads stop soon."""
+        self._ended.set()
+
+    def _compare(self, first: int, digests: bytes) -> None:
+        found = len(digests) // SHA1_BYTES
+        wanted = self._score.part_sha1s[first * SHA1_BYTES : (first + found) * SHA1_BYTES]
+        if digests == wanted:
+            self.right[first : first + found] = b"\1" * found
+            return
+        for index in range(found):
+            place = slice(index * SHA1_BYTES, (index + 1) * SHA1_BYTES)
+            self.right[first + index] = digests[place] == wanted[place]
+
+
+class _CheckHelper(Worker):
+    """The second thread of a check."""
+
+    def __init__(self, check: _Check) -> None:
+        self._crashes: SimpleQueue[object] = SimpleQueue()
+        super().__init__("check-parts", self._crashes.put)
+        self._check = check
+
+    def work(self) -> None:
+        try:
+            for _ in self._check.steps(1):
+                pass
+        except BaseException:
+            self._check.end()
+            raise
+
+    def raise_crash(self) -> None:
+        """Raise what ended the thread, if anything did. It has been joined."""
+        while not self._crashes.empty():
+            report = self._crashes.get()
+            if isinstance(report, ThreadCrashed):
+                raise report.error
+
+
+def _positioned_reader(file: io.FileIO) -> Callable[[memoryview, int], int]:
+    """A function that fills a buffer from an offset, for two threads on one file. It returns 0 at the end."""
+    if hasattr(os, "preadv"):
+        return lambda buffer, offset: os.preadv(file.fileno(), [buffer], offset)
+    lock = threading.Lock()  # guards the file's position, where the system cannot read without it
+
+    def seek_and_read(buffer: memoryview, offset: int) -> int:
+        with lock:
+            file.seek(offset)
+            return file.readinto(buffer) or 0
+
+    return seek_and_read
