@@ -309,13 +309,13 @@ def dial(address: Address, timeout_s: float, *, cancel: Cancel | None = None) ->
     failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
     found = _resolve(*address)
     for index, target in enumerate(found):
+        if cancel is not None and cancel.is_set:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "given up")
         share_s = max(0.0, deadline - time.monotonic()) / (len(found) - index)
         try:
             return _connected(target, share_s, cancel)
         except OSError as error:
             failure = error
-            if cancel is not None and cancel.is_set:
-                break
     raise failure
 
 

@@ -1,0 +1,166 @@
+"""One announce to one conductor over HTTP, bounded in time and size, and abortable.
+
+`Exchange.run` is called once, by the announcer's thread, which owns the socket;
+`abort` may be called from any thread. Nothing is followed or believed: no
+redirect, no proxy from the environment, no compressed body, at most 256 KiB;
+one deadline covers the connection, the headers and the body, however slowly
+they trickle in. Only the lookup of a host name escapes it (netutils.dial).
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import urllib3.exceptions
+from urllib3.connection import HTTPConnection
+
+import netutils
+from netutils import Address
+from orchestra import __version__
+from orchestra.addresses import is_loopback
+from orchestra.announce import AnnounceQuery, format_announce
+from orchestra.announcereply import MAX_REPLY_BYTES, Reply, ReplyProblem, parse_reply
+from orchestra.text import safe
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+EXCHANGE_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 10.0
+MAX_HEADER_BYTES = 64 * 1024
+
+
+class TrackerError(Exception):
+    """A conductor did not answer an announce. The text says why, and is safe to print."""
+
+
+class GivenUp(TrackerError):
+    """`abort` ended the exchange."""
+
+
+class Exchange:
+    """One announce to one conductor."""
+
+    def __init__(
+        self, conductor: Address, query: AnnounceQuery, *, timeout_s: float = EXCHANGE_TIMEOUT_S
+    ) -> None:
+        self._conductor = conductor
+        self._query = query
+        self._timeout_s = timeout_s
+        # Guards the closing of the sockets against `abort`, which must not meet a reused descriptor.
+        self._lock = threading.Lock()
+        self._cancel = netutils.Cancel()
+        self._sock: _TimedSocket | None = None
+
+    def run(self) -> Reply:
+        """Announce and return the answer. Raises TrackerError; GivenUp after `abort`."""
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            body, loopback = self._fetch(deadline)
+            return parse_reply(body, loopback=loopback)
+        except (ReplyProblem, OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
+            if self._cancel.is_set:
+                raise GivenUp("given up") from None
+            raise TrackerError(_reason(error)) from None
+        finally:
+            with self._lock:
+                self._cancel.close()
+
+    def abort(self) -> None:
+        """Make `run` raise GivenUp at once, whatever it waits for but a name lookup. Any thread."""
+        with self._lock:
+            self._cancel.set()
+            if self._sock is not None:
+                netutils.shut(self._sock)
+
+    def _fetch(self, deadline: float) -> tuple[bytes, bool]:
+        """The body of the reply, and whether it came from this machine."""
+        left_s = max(0.0, deadline - time.monotonic())
+        dialled = netutils.dial(self._conductor, min(CONNECT_TIMEOUT_S, left_s), cancel=self._cancel)
+        with self._lock:
+            sock = self._sock = _TimedSocket(dialled, deadline, MAX_HEADER_BYTES + MAX_REPLY_BYTES)
+        try:
+            remote, _ = netutils.address_of(sock.getpeername())
+            if self._cancel.is_set:
+                raise ConnectionAbortedError(errno.ECONNABORTED, "given up")
+            return self._talk(sock), is_loopback(remote)
+        finally:
+            with self._lock:
+                self._sock = None
+                sock.close()
+
+    def _talk(self, sock: socket.socket) -> bytes:
+        host, port = self._conductor
+        connection = HTTPConnection(host, port, timeout=self._timeout_s)
+        connection.sock = sock  # ready-made: it knows the deadline, and `abort` knows it
+        headers = {
+            "Host": netutils.format_address((host.partition("%")[0], port)),  # RFC 6874: no scope in it
+            "User-Agent": f"Orchestra/{__version__}",
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+        }
+        target = f"/announce?{format_announce(self._query)}"
+        connection.request("GET", target, headers=headers, preload_content=False, decode_content=False)
+        response = connection.getresponse()
+        try:
+            if response.status != http.client.OK:
+                raise TrackerError(_status(response.status, response.reason))
+            body = response.read(MAX_REPLY_BYTES + 1)
+            if response.length_remaining and len(body) <= MAX_REPLY_BYTES:
+                raise ReplyProblem("the reply ended early")
+            return body
+        finally:
+            response.close()
+
+
+class _TimedSocket(socket.socket):
+    """A connection that reads only until a deadline, and only so many bytes, however it is asked.
+
+    http.client reads by `recv_into`, any number of times for the headers alone:
+    a timeout for each would never end against a server that sends a byte now and then.
+    """
+
+    def __init__(self, dialled: socket.socket, deadline: float, budget_bytes: int) -> None:
+        super().__init__(fileno=dialled.detach())
+        self._deadline = deadline
+        self._budget_bytes = budget_bytes
+
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0, /) -> int:
+        left_s = self._deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        self.settimeout(left_s)
+        count = super().recv_into(buffer, nbytes, flags)
+        self._budget_bytes -= count
+        if self._budget_bytes < 0:
+            raise OSError(errno.EMSGSIZE, f"the reply is longer than {MAX_REPLY_BYTES} bytes")
+        return count
+
+
+def _status(status: int, reason: str | None) -> str:
+    if status in (301, 302, 303, 307, 308):
+        return f"HTTP status {status}: redirects are not followed"
+    return f"HTTP status {status} {safe(reason or '', 60)}".rstrip()
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in a few words that name the cause rather than the library."""
+    if isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError)):
+        return "timed out"
+    if isinstance(error, socket.gaierror):
+        return f"the host is not found ({safe(error.strerror or str(error), 80)})"
+    if isinstance(error, ReplyProblem):
+        return str(error)
+    if isinstance(error, http.client.IncompleteRead | urllib3.exceptions.IncompleteRead):
+        return "the reply ended early"
+    if isinstance(error, urllib3.exceptions.ProtocolError) and isinstance(error.args[-1], Exception):
+        return _reason(error.args[-1])
+    if isinstance(error, OSError):
+        return safe(error.strerror or str(error), 120)
+    return f"this is no HTTP reply ({safe(str(error) or type(error).__name__, 80)})"
