@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from orchestra.hashing import PartHasher
+from orchestra.positioned import read_at
 from orchestra.regular import open_regular
 from orchestra.score import Score
 from orchestra.scorelines import SHA1_BYTES
@@ -32,20 +33,28 @@ def check_parts(
     from both threads, about once a MiB: once it says True the work ends, and
     what was found so far is returned. A file that is too short, or has holes,
     has wrong parts; one that is too long is not noticed.
-    Raises OSError when the file cannot be opened (NotRegularError included) or read.
+    Raises OSError when the file cannot be opened (NotRegularError included) or
+    read, EOFError when it shrinks meanwhile.
     """
     with open_regular(path) as file:
-        check = _Check(file, score, stopped)
-        helper = _CheckHelper(check)
-        helper.start()
-        try:
-            for _ in check.steps(0):
-                on_progress(sum(check.looked_at_bytes))
-            helper.join()
-        except BaseException:
-            check.end()
-            helper.join()
-            raise
+        return check_open_file(file, score, on_progress=on_progress, stopped=stopped)
+
+
+def check_open_file(
+    file: io.FileIO, score: Score, *, on_progress: Callable[[int], None], stopped: Callable[[], bool]
+) -> bytearray:
+    """As `check_parts`, on a file that is open already; it stays open, its position moves."""
+    check = _Check(file, score, stopped)
+    helper = _CheckHelper(check)
+    helper.start()
+    try:
+        for _ in check.steps(0):
+            on_progress(sum(check.looked_at_bytes))
+        helper.join()
+    except BaseException:
+        check.end()
+        helper.join()
+        raise
     helper.raise_crash()
     on_progress(sum(check.looked_at_bytes))
     return check.right
@@ -57,7 +66,8 @@ class _Check:
     def __init__(self, file: io.FileIO, score: Score, stopped: Callable[[], bool]) -> None:
         self.right = bytearray(score.parts)
         self.looked_at_bytes = [0, 0]
-        self._read_at = _positioned_reader(file)
+        self._fd = file.fileno()
+        self._end_bytes = min(score.size_bytes, os.fstat(self._fd).st_size)
         self._score = score
         self._stopped = stopped
         self._ended = threading.Event()
@@ -74,16 +84,15 @@ class _Check:
         for first in self._firsts:
             hasher = PartHasher(self._score.part_size_bytes)
             offset = first * self._score.part_size_bytes
-            end = min(offset + self._parts_a_run * self._score.part_size_bytes, self._score.size_bytes)
+            end = min(offset + self._parts_a_run * self._score.part_size_bytes, self._end_bytes)
             while offset < end:
                 if self._ended.is_set() or self._stopped():
                     return
-                length = self._read_at(buffer[: end - offset], offset)
-                if not length:
-                    break
-                hasher.update(buffer[:length])
-                offset += length
-                self.looked_at_bytes[slot] += length
+                piece = buffer[: end - offset]
+                read_at(self._fd, [piece], offset)
+                hasher.update(piece)
+                offset += len(piece)
+                self.looked_at_bytes[slot] += len(piece)
                 yield
             self._compare(first, hasher.digests())
 
@@ -124,17 +133,3 @@ class _CheckHelper(Worker):
             report = self._crashes.get()
             if isinstance(report, ThreadCrashed):
                 raise report.error
-
-
-def _positioned_reader(file: io.FileIO) -> Callable[[memoryview, int], int]:
-    """A function that fills a buffer from an offset, for two threads on one file. It returns 0 at the end."""
-    if hasattr(os, "preadv"):
-        return lambda buffer, offset: os.preadv(file.fileno(), [buffer], offset)
-    lock = threading.Lock()  # guards the file's position, where the system cannot read without it
-
-    def seek_and_read(buffer: memoryview, offset: int) -> int:
-        with lock:
-            file.seek(offset)
-            return file.readinto(buffer) or 0
-
-    return seek_and_read

@@ -22,6 +22,8 @@ MAX_DEPTH = 192
 """3 MiB outstanding: more is slower on a fast link, and never needed on a slow one."""
 LEAST_DEPTH = 4
 SNUB_S = 20.0
+MAX_STRAY_BLOCKS = 512
+"""Blocks that came unasked, or too late, before a peer is closed: a choke or a cancel leaves some."""
 END_GAME_SOURCES = 2
 
 

@@ -340,7 +340,7 @@ class Orchestrator:
             return
         if not self._schedule.failures:
             self._ports.main.put(Notice(f"no conductor answers, trying on: {reason}"))
-        _log.warning("announce failed: %s", reason)
+        _log.info("announce failed: %s", reason)
         self._schedule.failed(now_s)
 
     def _check_timeout(self, now_s: float) -> None:

@@ -20,7 +20,7 @@ from orchestra.connection import Connection, Identity
 from orchestra.digest import DigestWorker
 from orchestra.geometry import Geometry
 from orchestra.listener import Listener
-from orchestra.messages import Address, Quit, Stop
+from orchestra.messages import Address, Ended, Quit
 from orchestra.orchestrator import Orchestrator, Phase, Ports, Task
 from orchestra.reader import Reader
 from orchestra.score import Score
@@ -32,6 +32,9 @@ from orchestra.writer import Writer
 
 INBOX_MESSAGES = 256
 RECEIVE_BUFFERS = 12
+JOIN_S = 0.5
+# Elsewhere a signal wakes a thread that waits for a queue; on Windows only the end of a timeout does.
+_LOOK_S = 0.5 if os.name == "nt" else None
 PEER_ID_PREFIX = b"-OR0100-"
 
 
@@ -147,6 +150,8 @@ class Session:
         )
         orchestrator = Orchestrator(task, ports, rng=random.Random(), now_s=time.monotonic())
         self._orchestrator = _OrchestratorThread(orchestrator, self._orders, self.inbox)
+        self.stuck: list[str] = []
+        """After `join`: the names of threads that did not end."""
 
     def start(self) -> None:
         """Start all threads; the orchestrator first, since the others report to it."""
@@ -159,11 +164,28 @@ class Session:
         self._connector.stop()
         self._orders.put(Quit(reason))
 
-    def join(self, timeout_s: float) -> list[str]:
-        """Wait for all threads to end; returns the names of those that did not, which nothing can wake."""
-        deadline_s = time.monotonic() + timeout_s
+    def next_message(self) -> Any:
+        """What the orchestrator, a key or a signal says next; Ended is the last."""
+        while True:
+            try:
+                message = self.inbox.get(timeout=_LOOK_S)
+            except queue.Empty:
+                continue
+            if isinstance(message, ThreadCrashed):
+                return Ended("error", complete=False, error=message.error)
+            return message
+
+    def join(self) -> None:
+        """Wait for the threads, which have said their last words or were given up on.
+
+        One that is stuck in the system (a name lookup, a disk) cannot be woken: the process
+        ends without it, since what it holds is of no use any more.
+        """
+        deadline_s = time.monotonic() + JOIN_S
         ours = [self._orchestrator, *self._workers]
         ours += [thread for thread in threading.enumerate() if isinstance(thread, Connection)]
         for thread in ours:
             thread.join(max(0.0, deadline_s - time.monotonic()))
-        return [thread.name for thread in ours if thread.is_alive()]
+        self.stuck = [thread.name for thread in ours if thread.is_alive()]
+        if not self.stuck:
+            self._connector.close()

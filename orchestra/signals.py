@@ -47,6 +47,32 @@ def as_exceptions() -> Iterator[None]:
             signal.signal(signum, previous)
 
 
+@contextlib.contextmanager
+def as_messages(deliver: Callable[[Signalled], None]) -> Iterator[None]:
+    """Within `as_exceptions`: the first signal is delivered as a value instead, the second raises as before.
+
+    For a main thread that waits on a queue, where an exception could come between taking a message
+    and looking at it. `deliver` is called in the signal handler: only SimpleQueue.put and its like are safe.
+    """
+    old: dict[int, Any] = {}
+
+    def handler(signum: int, _frame: FrameType | None) -> None:
+        for number, previous in old.items():
+            signal.signal(number, previous)
+        deliver(Signalled(signum))
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            signum = getattr(signal, name, None)
+            if signum is not None and callable(signal.getsignal(signum)):
+                old[signum] = signal.signal(signum, handler)
+    try:
+        yield
+    finally:
+        for number, previous in old.items():
+            signal.signal(number, previous)
+
+
 def die_by(signum: int) -> int:
     """End as that signal ends a program. Returns 128 + `signum` where that cannot be.
 

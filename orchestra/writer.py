@@ -9,7 +9,9 @@ the part is whole. Buffers go back to their pool at once.
 from __future__ import annotations
 
 import hashlib
+import io
 import queue
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +36,7 @@ from orchestra.wire import Blocks
 from orchestra.worker import Worker
 
 READ_BACK_BYTES = 1 << 20
+SHOW_S = 0.2
 
 
 class PartHash:
@@ -58,6 +61,7 @@ class Writer(Worker):
         self._geometry = Geometry(score.size_bytes, score.part_size_bytes)
         self._hashes: dict[int, PartHash] = {}
         self._failed = False
+        self._shown_at_s = time.monotonic()
 
     def work(self) -> None:
         """Check what is there, then write until told to stop."""
@@ -93,12 +97,19 @@ class Writer(Worker):
         return Checked(right, installed=False)
 
     def _check(self) -> bytearray:
-        return check_open_file(
-            self._storage.fd,
-            self._score,
-            on_progress=lambda checked_bytes: self._report(CheckProgress(checked_bytes)),
-            stopped=lambda: not self.inbox.empty(),
-        )
+        try:
+            with io.FileIO(self._storage.fd, "rb", closefd=False) as file:
+                return check_open_file(
+                    file, self._score, on_progress=self._show_check, stopped=lambda: not self.inbox.empty()
+                )
+        except OSError as error:
+            raise StorageError(f"{self._storage.path}: checking what is there failed: {error.strerror}") from error
+
+    def _show_check(self, checked_bytes: int) -> None:
+        now_s = time.monotonic()
+        if now_s - self._shown_at_s >= SHOW_S:
+            self._shown_at_s = now_s
+            self._report(CheckProgress(checked_bytes))
 
     # Working
 
