@@ -32,18 +32,24 @@ EXAMPLES = """\
   member.py concert.mp4.orch --dir /srv --no-seed   get it, verify it, exit
   member.py concert.mp4.orch --peer 10.0.0.7:6881   ask this member too"""
 
+
 def make_parser() -> cli.Parser:
     """The command line of DESIGN.md, section 2."""
-    parser = cli.make_parser("member", "Get a composition from its orchestra and share it on; q quits.", EXAMPLES)
-    parser.add_argument("orch", metavar="ORCH", type=Path, help="the .orch file")
-    parser.add_argument("--dir", type=Path, default=Path(), help="folder for the composition (default: this one)")
-    parser.add_argument("--output", metavar="NAME", help="another file name than the one in the .orch file")
-    parser.add_argument("--port", type=_port, help="port to listen on, 0 for any (default: first free from 6881 up)")
-    parser.add_argument("--no-seed", action="store_true", help="exit as soon as the file is complete and verified")
-    parser.add_argument(
-        "--peer", metavar="HOST:PORT", type=_address, action="append", default=[], help="a member to ask; repeatable"
+    parser = cli.make_parser(
+        "member", "Get a composition from its orchestra and share it on; q quits.", EXAMPLES
     )
-    parser.add_argument("--timeout", metavar="S", type=_seconds, help="give up after S seconds without a source")
+    parser.add_argument("orch", metavar="ORCH", type=Path, help="the .orch file")
+    parser.add_argument("--dir", type=Path, default=Path(), help="where to put it (default: here)")
+    parser.add_argument("--output", metavar="NAME", help="another file name than the one in the .orch file")
+    port_help = "port to listen on, 0 for any (default: first free from 6881 up)"
+    parser.add_argument("--port", type=_port, help=port_help)
+    parser.add_argument("--no-seed", action="store_true", help="exit once the file is complete and verified")
+    peer_help = "a member to ask, too; repeatable"
+    parser.add_argument(
+        "--peer", metavar="HOST:PORT", type=_address, action="append", default=[], help=peer_help
+    )
+    timeout_help = "give up after S seconds without a source"
+    parser.add_argument("--timeout", metavar="S", type=_seconds, help=timeout_help)
     parser.add_argument("--force", action="store_true", help="replace an existing file that differs")
     return parser
 
@@ -72,10 +78,10 @@ def _seconds(text: str) -> float:
 
 
 def file_name(score: Score, output: str | None) -> str:
-    """The name to write to. Raises UsageError for a bad --output, ScoreError for a hidden name not asked for."""
+    """The name to write to. Raises UsageError for a bad --output, ScoreError for a hidden name."""
     if output is None:
         if score.name.startswith("."):
-            raise ScoreError(f"the composition is named {safe(score.name)}, which would be hidden: use --output NAME")
+            raise ScoreError(f"the name {safe(score.name)} would be hidden: choose one with --output NAME")
         return score.name
     try:
         check_name(output)
@@ -172,7 +178,8 @@ class View:
         members = f"{progress.members} member{'s' if progress.members != 1 else ''}"
         complete = progress.parts_done == progress.parts
         if complete:
-            text = f"up {humans.rate(progress.upload_bytes_s)}, {humans.size(progress.uploaded_bytes)} sent  {members}"
+            sent = humans.size(progress.uploaded_bytes)
+            text = f"up {humans.rate(progress.upload_bytes_s)}, {sent} sent  {members}"
         else:
             eta = humans.duration(progress.eta_s) if progress.eta_s >= 0 else "unknown"
             parts = f"{progress.parts_done}/{progress.parts}"

@@ -63,7 +63,9 @@ class AddressBook:
     def take(self, now_s: float) -> Address | None:
         """A random address whose time has come, or None; it is in use until `release`."""
         ready = [
-            address for address, entry in self._entries.items() if not entry.in_use and entry.retry_at_s <= now_s
+            address
+            for address, entry in self._entries.items()
+            if not entry.in_use and entry.retry_at_s <= now_s
         ]
         if not ready:
             return None

@@ -20,7 +20,7 @@ class Bitfield:
 
     @classmethod
     def from_wire(cls, data: bytes, parts: int) -> Bitfield:
-        """Read a `bitfield` message's payload. Raises RemoteProtocolError on a wrong length or spare bits set."""
+        """Read a `bitfield` payload. Raises RemoteProtocolError on a wrong length or spare bits set."""
         field = cls(parts)
         if len(data) != len(field._bits):
             raise RemoteProtocolError(f"a bitfield of {len(data)} bytes for {parts} parts")

@@ -50,7 +50,7 @@ class Connection(Worker):
     `pool` lends the receiving buffers; `cancel` wakes a dial that takes too long when the member stops.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a connection is made of, given once
         self,
         key: int,
         address: Address,
@@ -71,7 +71,7 @@ class Connection(Worker):
         self._cancel = cancel
         self._outbox: queue.SimpleQueue[bytes | BlocksReady | None] = queue.SimpleQueue()
         self._close_reason = ""
-        self._closed = False
+        self._ended = threading.Event()
         # Guards the socket against being shut after it was closed: its number may be another's by then.
         self._sock_lock = threading.Lock()
         self._sender = _Sender(self.key, self._outbox, report, self._shut)
@@ -80,10 +80,10 @@ class Connection(Worker):
 
     def send(self, item: bytes | BlocksReady) -> bool:
         """Queue `item`; False, and nothing queued, when the peer takes nothing in or is gone."""
-        if self._closed or self._outbox.qsize() >= MAX_OUTBOX:
+        if self._ended.is_set() or self._outbox.qsize() >= MAX_OUTBOX:
             return False
         self._outbox.put(item)
-        if self._closed:
+        if self._ended.is_set():
             # The connection ended in between: nobody else empties the outbox now.
             _drain(self._outbox)
         return True
@@ -111,7 +111,7 @@ class Connection(Worker):
         except OSError as error:
             reason = safe(error.strerror or str(error))
         finally:
-            self._closed = True
+            self._ended.set()
             self._shut()
             self._outbox.put(None)
             if self._sender.ident is not None:
@@ -138,7 +138,7 @@ class Connection(Worker):
         return "ended"
 
     def _shake_hands(self, sock: socket.socket) -> Handshake:
-        """Both handshakes, within one deadline for all. The caller speaks first, so that only members hear us."""
+        """Both handshakes, within one deadline. The caller speaks first, so that only members hear us."""
         deadline = time.monotonic() + HANDSHAKE_S
         ours = encode_handshake(self._identity.info_hash, self._identity.peer_id)
         if self._dials:
@@ -168,7 +168,9 @@ class Connection(Worker):
                 buffer.give_back()
                 raise
 
-    def _receive_into(self, sock: socket.socket, buffer: PooledBuffer, rest: bytes, decoder: Decoder) -> bytes:
+    def _receive_into(
+        self, sock: socket.socket, buffer: PooledBuffer, rest: bytes, decoder: Decoder
+    ) -> bytes:
         """Receive once, report the whole messages, return the bytes of the one that is not whole yet.
 
         Gives the buffer back, or passes it on with the report; not when it raises.

@@ -140,7 +140,7 @@ class Downloads:
         return flight
 
     def _end_game(self, peer: Peer, room: int) -> list[int]:
-        """Blocks that another peer owes us and this one can give: of the flight that lacks most, the last first."""
+        """Blocks that another peer owes us and this one has: of the part that lacks most, the last first."""
         owed: dict[int, list[int]] = {}
         owers: dict[int, int] = {}
         for other in self._peers.values():
@@ -304,7 +304,7 @@ class Downloads:
         moving = (PartState.IN_FLIGHT, PartState.CHECKING)
         for index in range(self._geometry.parts):
             if (self._picker.state(index) in moving) != (index in self._flights):
-                return f"part {index} is {self._picker.state(index).name}, its flight {self._flights.get(index)}"
+                return f"part {index} is {self._picker.state(index).name}, flight {self._flights.get(index)}"
         owed = set().union(*(peer.outstanding for peer in self._peers.values()))
         for flight in self._flights.values():
             first = self._geometry.key(flight.parts.start, 0)

@@ -6,6 +6,7 @@ since nothing here is needed to talk.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from dataclasses import dataclass
 
@@ -27,12 +28,10 @@ class ExtensionHandshake:
 
 
 def encode_extension_handshake(*, port: int, max_requests: int, your_host: str) -> bytes:
-    """Our handshake: the port that we listen on, how many requests may wait, and how we see the peer's address."""
+    """Our handshake: the port that we listen on, how many requests may wait, and the peer's address as we see it."""
     fields: dict[bytes, object] = {b"m": {}, b"p": port, b"reqq": max_requests, b"v": CLIENT.encode()}
-    try:
+    with contextlib.suppress(ValueError):  # a host name says nothing that the peer could use
         fields[b"yourip"] = ipaddress.ip_address(your_host).packed
-    except ValueError:
-        pass  # A host name says nothing that the peer could use.
     return bencode.encode(fields)
 
 

@@ -51,7 +51,7 @@ class Geometry:
         return key // self.blocks_per_part
 
     def offset(self, key: int) -> int:
-        """Where a block starts in the composition; for the key past the last block, the composition's size."""
+        """Where a block starts in the composition; its size for the key past the last block."""
         index, number = divmod(key, self.blocks_per_part)
         return min(index * self.part_size_bytes + number * BLOCK_BYTES, self.size_bytes)
 
@@ -65,7 +65,7 @@ class Geometry:
         return None if begin % BLOCK_BYTES or offset > self.size_bytes else self.key(index, begin)
 
     def run_keys(self, offset: int, length: int) -> range | None:
-        """Keys of the blocks that make exactly these bytes, or None when they are not whole blocks of ours."""
+        """Keys of the blocks that make exactly these bytes; None when these are not whole blocks of ours."""
         first, end = self.boundary_key(offset), self.boundary_key(offset + length)
         return None if first is None or end is None or first >= end else range(first, end)
 

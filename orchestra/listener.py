@@ -14,7 +14,7 @@ from typing import Any
 
 import netutils
 from orchestra.errors import NetworkError
-from orchestra.messages import Accepted, Listen, Listening, ListenFailed, Stop, ThreadEnded
+from orchestra.messages import Accepted, Listen, ListenFailed, Listening, Stop, ThreadEnded
 from orchestra.worker import Worker
 
 FIRST_PORT = 6881
@@ -74,7 +74,7 @@ class Listener(Worker):
             try:
                 accepted = netutils.accept(sockets, self._cancel)
             except OSError as error:
-                # Out of descriptors or memory: the queue of callers stays readable, so trying on at once would spin.
+                # Out of descriptors or memory: the callers' queue stays readable, trying on would spin.
                 _log.warning("cannot accept: %s", error.strerror)
                 if self._starved.wait(STARVED_S):
                     return

@@ -135,9 +135,13 @@ class Orchestrator:
         if self.phase is Phase.STOPPING:
             return self._stop_by_s
         due_s = self._schedule.due_s
-        return self._next_tick_s if due_s is None or self.phase is Phase.CHECKING else min(self._next_tick_s, due_s)
+        if due_s is None or self.phase is Phase.CHECKING:
+            return self._next_tick_s
+        return min(self._next_tick_s, due_s)
 
-    def handle(self, message: object, now_s: float) -> None:
+    def handle(  # noqa: C901, PLR0912, PLR0915 - the one dispatch, a line or two a message
+        self, message: object, now_s: float
+    ) -> None:
         """Take one message. Raises AssertionError for one that nobody should have sent."""
         match message:
             case Received():
@@ -156,8 +160,8 @@ class Orchestrator:
                 self._accepted(message)
             case Announced():
                 self._announced(message, now_s)
-            case AnnounceFailed(event, reason):
-                self._announce_failed(event, reason, now_s)
+            case AnnounceFailed(_, reason):
+                self._announce_failed(reason, now_s)
             case ReadFailed(_, index, reason):
                 self._read_failed(index, reason, now_s)
             case CheckProgress():
@@ -240,7 +244,8 @@ class Orchestrator:
         have, parts = self.swarm.picker.have, self._task.geometry.parts
         while self._prefix_parts < parts and self._prefix_parts in have:
             self._prefix_parts += 1
-        ready_bytes = min(self._prefix_parts * self._task.geometry.part_size_bytes, self._task.geometry.size_bytes)
+        geometry = self._task.geometry
+        ready_bytes = min(self._prefix_parts * geometry.part_size_bytes, geometry.size_bytes)
         if ready_bytes - self._digested_bytes >= DIGEST_STEP_BYTES or self._prefix_parts == parts:
             self._digested_bytes = ready_bytes
             self._ports.digest.put(Digest(ready_bytes))
@@ -269,7 +274,8 @@ class Orchestrator:
     def _show_progress(self, now_s: float) -> None:
         """Tell main how it goes: at most twice a second, and at once when the last part is there."""
         have, swarm = self.swarm.picker.have, self.swarm
-        just_done = have.complete and (self._last_progress is None or self._last_progress.parts_done < have.count)
+        last = self._last_progress
+        just_done = have.complete and (last is None or last.parts_done < have.count)
         if now_s < self._next_progress_s and not just_done:
             return
         left_bytes = self._left_bytes()
@@ -335,7 +341,7 @@ class Orchestrator:
         self.swarm.others_download = message.leechers != (0 if self.swarm.complete else 1)
         self.swarm.dial_more(now_s)
 
-    def _announce_failed(self, event: str, reason: str, now_s: float) -> None:
+    def _announce_failed(self, reason: str, now_s: float) -> None:
         if self.phase is not Phase.ACTIVE:
             return
         if not self._schedule.failures:
@@ -347,7 +353,7 @@ class Orchestrator:
         timeout_s = self._task.timeout_s
         if timeout_s is None or self.swarm.complete or now_s - self.swarm.sourced_at_s < timeout_s:
             return
-        text = f"no member with a missing part turned up within {timeout_s:g} s: is a seeding member running?"
+        text = f"no source for {timeout_s:g} s (--timeout): is a seeding member running, and reachable?"
         self._stop("error", NetworkError(text), now_s)
 
     # Stopping
@@ -355,10 +361,10 @@ class Orchestrator:
     def _stop(self, reason: str, error: BaseException | None, now_s: float) -> None:
         """Begin to stop; a second stop only replaces an ordinary reason by an error."""
         if self.phase in (Phase.STOPPING, Phase.ENDED):
-            if error is not None and self._end is not None and self._end.error is None and not self._end.complete:
-                self._end = Ended(self._end.reason, self._end.complete, error)
+            if error is not None and self._end is not None and not self._end.complete:
+                self._end = Ended(self._end.reason, complete=False, error=self._end.error or error)
             return
-        self._end = Ended(reason, self._installed, error)
+        self._end = Ended(reason, complete=self._installed, error=error)
         self.phase = Phase.STOPPING
         self._stop_by_s = now_s + STOPPING_S
         # The conductor first: it takes longest. Then nobody new, nobody old; the disk last, so that
@@ -376,7 +382,9 @@ class Orchestrator:
         late = now_s >= self._stop_by_s
         if self.phase is Phase.STOPPING and (late or not (self._running or self.swarm.connections)):
             if late:
-                _log.warning("gave up on %s and %d connections", sorted(self._running), self.swarm.connections)
+                _log.warning(
+                    "gave up on %s and %d connections", sorted(self._running), self.swarm.connections
+                )
             self.phase = Phase.ENDED
             assert self._end is not None
             self._ports.main.put(self._end)

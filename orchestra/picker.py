@@ -147,7 +147,7 @@ class Picker:
         return self._pick_by_sets(have)
 
     def _pick_by_sets(self, have: Bitfield) -> int | None:
-        """The rarest of a random sample of what is missing and the peer has: always finds one if there is one."""
+        """Any part that is missing and the peer has: finds one whenever there is one."""
         missing = Bitfield(self.parts)
         for bucket in self._buckets:
             for index in bucket:

@@ -26,10 +26,12 @@ _log = logging.getLogger("orchestra.reader")
 class Reader(Worker):
     """Takes Read and Stop; hands BlocksReady to the outbox in the Read, reports ReadFailed.
 
-    `buffers` must cover all Reads that the orchestrator allows at once, or peers would wait for one another.
+    `buffers` must cover all Reads that the orchestrator allows at once, or one peer would wait for another.
     """
 
-    def __init__(self, storage: Storage, geometry: Geometry, buffers: int, report: Callable[[Any], None]) -> None:
+    def __init__(
+        self, storage: Storage, geometry: Geometry, buffers: int, report: Callable[[Any], None]
+    ) -> None:
         super().__init__("reader", report)
         self.inbox: queue.SimpleQueue[Read | Stop] = queue.SimpleQueue()
         self._storage = storage
@@ -60,7 +62,7 @@ class Reader(Worker):
             buffer.give_back()
 
     def _fill(self, buffer: PooledBuffer, blocks: list[BlockSpan]) -> int:
-        """Lay the blocks' messages into `buffer`; returns how many bytes they take. Raises OSError, EOFError."""
+        """Lay the blocks' messages into `buffer`; returns their length. Raises OSError, EOFError."""
         view = memoryview(buffer.data)
         position = 0
         run: list[memoryview] = []

@@ -10,7 +10,6 @@ import queue
 import random
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import netutils
@@ -83,7 +82,9 @@ class Connector:
 class _OrchestratorThread(Worker):
     """Takes messages from the inbox, with the time, until the orchestrator has ended."""
 
-    def __init__(self, orchestrator: Orchestrator, inbox: queue.Queue[Any], main: queue.SimpleQueue[Any]) -> None:
+    def __init__(
+        self, orchestrator: Orchestrator, inbox: queue.Queue[Any], main: queue.SimpleQueue[Any]
+    ) -> None:
         super().__init__("orchestrator", main.put)
         self._orchestrator = orchestrator
         self._inbox = inbox
@@ -104,7 +105,7 @@ class _OrchestratorThread(Worker):
 
 
 class Session:
-    """Everything between the command line and the threads. `inbox` is main's: read it until Ended or ThreadCrashed."""
+    """Everything between the command line and the threads. Main reads `next_message` until Ended."""
 
     def __init__(
         self,
@@ -128,7 +129,13 @@ class Session:
         self._reader = Reader(storage, geometry, MAX_PEERS * READS_AT_ONCE, report)
         self._digest = DigestWorker(storage, report)
         self._announcer = Announcer(score.conductors, score.info_hash, peer_id=peer_id, report=report)
-        self._workers: list[Worker] = [self._listener, self._writer, self._reader, self._digest, self._announcer]
+        self._workers: list[Worker] = [
+            self._listener,
+            self._writer,
+            self._reader,
+            self._digest,
+            self._announcer,
+        ]
         ports = Ports(
             links=self._connector,
             listener=self._listener,
@@ -148,7 +155,8 @@ class Session:
             timeout_s=timeout_s,
             members=members,
         )
-        orchestrator = Orchestrator(task, ports, rng=random.Random(), now_s=time.monotonic())
+        rng = random.Random()  # noqa: S311 - picks parts and peers, guards nothing
+        orchestrator = Orchestrator(task, ports, rng=rng, now_s=time.monotonic())
         self._orchestrator = _OrchestratorThread(orchestrator, self._orders, self.inbox)
         self.stuck: list[str] = []
         """After `join`: the names of threads that did not end."""

@@ -38,7 +38,7 @@ _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 def storage_error(path: Path, error: OSError, doing: str) -> StorageError:
     """One line for what the system said while `doing` something ("writing") with `path`."""
     if error.errno in _FULL:
-        return StorageError(f"{path}: the disk is full: free some space and start again, nothing is lost")
+        return StorageError(f"{path}: the disk is full: free some space and start again; nothing is lost")
     return StorageError(f"{path}: {doing} failed: {error.strerror or error}")
 
 
@@ -69,7 +69,9 @@ class Storage:
         except OSError as error:
             raise storage_error(self.path, error, "opening") from error
         if not stat.S_ISREG(status.st_mode):
-            raise StorageError(f"{self.path} is there, but is not a plain file: use --output for another name")
+            raise StorageError(
+                f"{self.path} is there, but is not a plain file: use --output for another name"
+            )
         if status.st_size != self.size_bytes:
             if self._force:
                 return False
@@ -82,7 +84,7 @@ class Storage:
 
     def differs(self) -> StorageError:
         """The error for an existing NAME with other contents."""
-        return StorageError(f"{self.path} is there, but differs: --force replaces it, --output takes another name")
+        return StorageError(f"{self.path} is there, but differs: use --force to replace it, or --output")
 
     def refuse_installed(self) -> None:
         """NAME was opened and is not the composition. Raises StorageError unless it may be replaced."""

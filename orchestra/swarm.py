@@ -86,7 +86,7 @@ class _HalfOpen:
 class Swarm:
     """All peers of one composition, and the parts that we have of it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the ports that it speaks through, given once
         self,
         geometry: Geometry,
         peer_id: bytes,
@@ -107,7 +107,7 @@ class Swarm:
         self.down = Rate(now_s)
         self.listen_port = 0
         self.others_download = True
-        """False when, by the conductor's count, nobody else is downloading: then order costs nobody anything."""
+        """False when, by the conductor's count, nobody else is: then fetching in order costs nobody anything."""
         self.sourced_at_s = now_s
         """When a peer last had something for us."""
         self._geometry = geometry
@@ -138,12 +138,13 @@ class Swarm:
             if address is None:
                 return
             key = self._new_key()
-            self._half_open[key] = _HalfOpen(self._links.dial(key, address), address[0], address)
+            link = self._links.dial(key, address)
+            self._half_open[key] = _HalfOpen(link, address[0], address)
 
     def accepted(self, message: Accepted) -> None:
         """Somebody calls: let the handshake begin, or close at once when there is no room."""
         host = message.address[0]
-        hosts = [peer.host for peer in self.peers.values()] + [half.host for half in self._half_open.values()]
+        hosts = [known.host for known in (*self.peers.values(), *self._half_open.values())]
         crowded = not is_loopback(host) and hosts.count(host) >= MAX_PER_HOST
         if crowded or self.connections >= MAX_PEERS or self.book.is_banned(host, b""):
             self._links.refuse(message.sock)
@@ -203,7 +204,9 @@ class Swarm:
         if peer.speaks_extensions:
             greeting += encode_extended(
                 HANDSHAKE_ID,
-                encode_extension_handshake(port=self.listen_port, max_requests=MAX_ASKED, your_host=peer.host),
+                encode_extension_handshake(
+                    port=self.listen_port, max_requests=MAX_ASKED, your_host=peer.host
+                ),
             )
         if greeting:
             self._send(peer, greeting, now_s)
@@ -260,8 +263,8 @@ class Swarm:
             if not peer.closing:
                 peer.heard_at_s = now_s
                 for said in message.messages:
-                    if said.__class__ is Blocks:
-                        runs += self._blocks(peer, said, now_s)  # type: ignore[arg-type]
+                    if isinstance(said, Blocks):
+                        runs += self._blocks(peer, said, now_s)
                     else:
                         self._said(peer, said, now_s)
         except RemoteProtocolError as error:
@@ -396,7 +399,8 @@ class Swarm:
 
     def tick(self, now_s: float) -> None:
         """What has to be done once in a while: dial, snub, drop the silent, keep alive, choke."""
-        self.picker.in_order = not self.others_download and not any(peer.counted for peer in self.peers.values())
+        partial_peers = any(peer.counted for peer in self.peers.values())
+        self.picker.in_order = not self.others_download and not partial_peers
         for peer in list(self.peers.values()):
             if now_s - peer.heard_at_s > SILENCE_S:
                 self.close(peer, f"silent for {SILENCE_S:.0f} s")

@@ -166,7 +166,7 @@ def decode_handshake(data: bytes) -> Handshake:
     return Handshake(int.from_bytes(data[20:28], "big"), data[28:48], data[48:68])
 
 
-_ONE_BYTE = {
+_ONE_BYTE: dict[int, Message] = {
     MessageId.CHOKE: Choke(),
     MessageId.UNCHOKE: Unchoke(),
     MessageId.INTERESTED: Interested(),
@@ -244,8 +244,10 @@ class Decoder:
             self._first = False
         return messages, position
 
-    def _decode_other(self, buffer: memoryview, position: int, end: int, messages: list[Message]) -> int:
-        """Decode one message at `position`; returns where the next begins, or `position` if it is not whole."""
+    def _decode_other(  # noqa: C901, PLR0912 - one branch a message type is the plainest form
+        self, buffer: memoryview, position: int, end: int, messages: list[Message]
+    ) -> int:
+        """Decode one message at `position`; returns where the next begins, `position` if it is not whole."""
         (length,) = _LENGTH.unpack_from(buffer, position)
         if length == 0:
             return position + 4
@@ -253,7 +255,7 @@ class Decoder:
             if length > self.max_message_bytes:
                 raise RemoteProtocolError(f"a message of {length} bytes")
             return position
-        message_id = buffer[position + 4]
+        message_id: int = buffer[position + 4]
         self._check_length(message_id, length)
         if position + 4 + length > end:
             return position
@@ -274,7 +276,7 @@ class Decoder:
             else:
                 messages.append(Haves([index]))
         elif message_id in _ONE_BYTE:
-            messages.append(_ONE_BYTE[MessageId(message_id)])
+            messages.append(_ONE_BYTE[message_id])
         elif message_id == MessageId.BITFIELD:
             if not self._first or position or messages:
                 raise RemoteProtocolError("a bitfield that is not the first message")
@@ -283,7 +285,7 @@ class Decoder:
             messages.append(Port(_PORT.unpack_from(buffer, body)[0]))
         else:
             messages.append(Extended(buffer[body], bytes(buffer[body + 1 : following])))
-        return following
+        return position + 4 + length
 
     def _check_length(self, message_id: int, length: int) -> None:
         if message_id <= MessageId.NOT_INTERESTED:

@@ -39,5 +39,5 @@ class Worker(threading.Thread):
         """Run `work`; report what it did not expect."""
         try:
             self.work()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - nothing may end a thread unnoticed
             self._report(ThreadCrashed(self.name, error))

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from orchestra.checking import check_open_file
 from orchestra.errors import OrchestraError, StorageError
 from orchestra.geometry import Geometry
-from orchestra.checking import check_open_file
 from orchestra.messages import (
     Checked,
     CheckProgress,
@@ -51,7 +51,7 @@ class PartHash:
 
 
 class Writer(Worker):
-    """Takes Write, Forget, Install and Stop; reports Checked once, then PartsWritten, Installed, DiskFailed."""
+    """Takes Write, Forget, Install, Stop; reports Checked, PartsWritten, Installed, DiskFailed."""
 
     def __init__(self, storage: Storage, score: Score, report: Callable[[Any], None]) -> None:
         super().__init__("writer", report)
@@ -103,7 +103,8 @@ class Writer(Worker):
                     file, self._score, on_progress=self._show_check, stopped=lambda: not self.inbox.empty()
                 )
         except OSError as error:
-            raise StorageError(f"{self._storage.path}: checking what is there failed: {error.strerror}") from error
+            text = f"{self._storage.path}: checking what is there failed: {error.strerror}"
+            raise StorageError(text) from error
 
     def _show_check(self, checked_bytes: int) -> None:
         now_s = time.monotonic()
@@ -147,12 +148,13 @@ class Writer(Worker):
         size = self._geometry.part_size_bytes
         offset = run.offset
         for view in run.views:
-            while view:
+            used = 0
+            while used < len(view):
                 index, begin = divmod(offset, size)
-                piece = view[: size - begin]
+                piece = view[used : used + size - begin]
                 self._hash_piece(index, begin, piece, good, bad)
                 offset += len(piece)
-                view = view[len(piece) :]
+                used += len(piece)
 
     def _hash_piece(self, index: int, begin: int, piece: memoryview, good: list[int], bad: list[int]) -> None:
         length = self._geometry.part_length(index)
