@@ -159,8 +159,8 @@ def read_score(path: Path) -> Score:
     """
     source = str(path)
     try:
-        with open_regular(path) as file:
-            return _parse(io.BufferedReader(file), source, os.fstat(file.fileno()).st_size)
+        with io.BufferedReader(open_regular(path)) as file:
+            return _parse(file, source, os.fstat(file.fileno()).st_size)
     except NotRegularError as error:
         raise ScoreError(f"{safe(source)}: {error.strerror}") from None
     except OSError as error:
