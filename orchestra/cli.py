@@ -76,7 +76,7 @@ def run(
 
     Does not return when a signal ends the program: it dies by that signal.
     """
-    _fill_closed_descriptors()
+    _open_closed_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
     console = _early_console(parser.program, argv)
     with as_exceptions():
@@ -162,11 +162,14 @@ def _abandon_stdout() -> None:
         os.close(sink)
 
 
-def _fill_closed_descriptors() -> None:
-    """Open what was closed of 0, 1 and 2 (`>&-`): else a file or a socket of ours would get that number."""
+def _open_closed_streams() -> None:
+    """Put a sink in the place of what was closed (`>&-`): else a file or a socket gets its number."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
             with contextlib.suppress(OSError):
                 os.open(os.devnull, os.O_RDWR)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
