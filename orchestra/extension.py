@@ -28,7 +28,7 @@ class ExtensionHandshake:
 
 
 def encode_extension_handshake(*, port: int, max_requests: int, your_host: str) -> bytes:
-    """Our handshake: the port that we listen on, how many requests may wait, and the peer's address as we see it."""
+    """Our handshake: our listening port, how many requests may wait, and the peer's address as we see it."""
     fields: dict[bytes, object] = {b"m": {}, b"p": port, b"reqq": max_requests, b"v": CLIENT.encode()}
     with contextlib.suppress(ValueError):  # a host name says nothing that the peer could use
         fields[b"yourip"] = ipaddress.ip_address(your_host).packed

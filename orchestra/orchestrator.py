@@ -14,6 +14,7 @@ import random
 from dataclasses import dataclass
 from enum import Enum
 
+from orchestra.doorway import Links
 from orchestra.errors import NetworkError, OrchestraError, ScoreError
 from orchestra.geometry import Geometry
 from orchestra.messages import (
@@ -49,7 +50,7 @@ from orchestra.messages import (
     ThreadEnded,
 )
 from orchestra.schedule import AnnounceSchedule
-from orchestra.swarm import Links, Swarm
+from orchestra.swarm import Swarm
 from orchestra.worker import ThreadCrashed
 
 TICK_S = 1.0
@@ -217,7 +218,7 @@ class Orchestrator:
                 self.swarm.picker.mark_have(index)
         self.phase = Phase.ACTIVE
         self.swarm.sourced_at_s = now_s
-        self.swarm.book.add(self._task.members, now_s, by_hand=True)
+        self.swarm.doorway.book.add(self._task.members, now_s, by_hand=True)
         self._ports.listener.put(Listen())
         if installed:
             self._complete(self._task.name, now_s)
@@ -314,7 +315,7 @@ class Orchestrator:
 
     def _accepted(self, message: Accepted) -> None:
         if self.phase is Phase.ACTIVE:
-            self.swarm.accepted(message)
+            self.swarm.doorway.accepted(message)
         else:
             self._ports.links.refuse(message.sock)
 
@@ -337,9 +338,9 @@ class Orchestrator:
         if self.phase is not Phase.ACTIVE:
             return
         self._schedule.answered(message.event, message.interval_s, message.min_interval_s, now_s)
-        self.swarm.book.add(message.members, now_s)
+        self.swarm.doorway.book.add(message.members, now_s)
         self.swarm.others_download = message.leechers != (0 if self.swarm.complete else 1)
-        self.swarm.dial_more(now_s)
+        self.swarm.doorway.dial_more(now_s)
 
     def _announce_failed(self, reason: str, now_s: float) -> None:
         if self.phase is not Phase.ACTIVE:
@@ -380,10 +381,10 @@ class Orchestrator:
 
     def _maybe_end(self, now_s: float) -> None:
         late = now_s >= self._stop_by_s
-        if self.phase is Phase.STOPPING and (late or not (self._running or self.swarm.connections)):
+        if self.phase is Phase.STOPPING and (late or not (self._running or self.swarm.doorway.connections)):
             if late:
                 _log.warning(
-                    "gave up on %s and %d connections", sorted(self._running), self.swarm.connections
+                    "gave up on %s and %d connections", sorted(self._running), self.swarm.doorway.connections
                 )
             self.phase = Phase.ENDED
             assert self._end is not None

@@ -79,3 +79,9 @@ class Peer:
     batch_blocks: int = 4
     """How many blocks to read and send at once: a fraction of a second of this peer's speed."""
     batch_sent_at_s: float = 0.0
+
+    def close(self, reason: str) -> None:
+        """End the connection; its last word follows."""
+        if not self.closing:
+            self.closing = True
+            self.link.close(reason)

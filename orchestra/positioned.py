@@ -17,7 +17,7 @@ _seek_lock = threading.Lock()
 
 
 def read_at(fd: int, views: Sequence[memoryview], offset: int) -> None:
-    """Fill all `views`, in order, with the bytes from `offset` on. Raises EOFError when the file ends first."""
+    """Fill all `views`, in order, with the bytes from `offset` on. EOFError when the file ends first."""
     for first in range(0, len(views), MAX_VIEWS):
         some = views[first : first + MAX_VIEWS]
         length = sum(map(len, some))

@@ -17,6 +17,7 @@ from orchestra.announcer import Announcer
 from orchestra.buffers import BufferPool
 from orchestra.connection import Connection, Identity
 from orchestra.digest import DigestWorker
+from orchestra.doorway import MAX_PEERS
 from orchestra.geometry import Geometry
 from orchestra.listener import Listener
 from orchestra.messages import Address, Ended, Quit
@@ -24,7 +25,6 @@ from orchestra.orchestrator import Orchestrator, Phase, Ports, Task
 from orchestra.reader import Reader
 from orchestra.score import Score
 from orchestra.storage import Storage
-from orchestra.swarm import MAX_PEERS
 from orchestra.uploads import READS_AT_ONCE
 from orchestra.worker import ThreadCrashed, Worker
 from orchestra.writer import Writer
@@ -43,7 +43,7 @@ def new_peer_id() -> bytes:
 
 
 class Connector:
-    """Makes a Connection and starts its thread, for the orchestrator (swarm.Links)."""
+    """Makes a Connection and starts its thread, for the orchestrator (doorway.Links)."""
 
     def __init__(self, identity: Identity, inbox: queue.Queue[Any]) -> None:
         self._identity = identity
@@ -52,15 +52,15 @@ class Connector:
         self._cancel = netutils.Cancel()
 
     def dial(self, key: int, address: Address) -> Connection:
-        """See swarm.Links."""
+        """See doorway.Links."""
         return self._start(key, address, None)
 
     def adopt(self, key: int, sock: Any, address: Address) -> Connection:
-        """See swarm.Links."""
+        """See doorway.Links."""
         return self._start(key, address, sock)
 
     def refuse(self, sock: Any) -> None:
-        """See swarm.Links."""
+        """See doorway.Links."""
         sock.close()
 
     def stop(self) -> None:

@@ -107,12 +107,7 @@ class Storage:
             raise storage_error(path, error, "opening") from error
         try:
             status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-                raise StorageError(f"{path} is not a plain file with one name: remove it, or use --output")
-            self._lock(fd)
-            # The member that had the lock may have renamed the file just before.
-            if not os.path.lexists(path) or not os.path.samestat(os.lstat(path), status):
-                raise BusyError(f"{path}: another member has just finished this file: start again")
+            self._claim(fd, status)
             if status.st_size > self.size_bytes:
                 os.ftruncate(fd, self.size_bytes)
         except OSError as error:
@@ -123,6 +118,16 @@ class Storage:
             raise
         self._fd = fd
         return min(status.st_size, self.size_bytes)
+
+    def _claim(self, fd: int, status: os.stat_result) -> None:
+        """Make sure that the open file is ours alone. Raises BusyError, StorageError, OSError."""
+        path = self.part_path
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise StorageError(f"{path} is not a plain file with one name: remove it, or use --output")
+        self._lock(fd)
+        # The member that had the lock may have renamed the file just before.
+        if not os.path.lexists(path) or not os.path.samestat(os.lstat(path), status):
+            raise BusyError(f"{path}: another member has just finished this file: start again")
 
     def _lock(self, fd: int) -> None:
         try:

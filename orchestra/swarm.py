@@ -2,25 +2,23 @@
 
 Pure; owned by the orchestrator, which passes in messages and the time. Policy
 lives in the modules beside it: the picker and Downloads (what to ask), the
-choker and Uploads (whom to answer), the address book (whom to dial).
+choker and Uploads (whom to answer), the doorway (whom to let in).
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass
-from typing import Any, Protocol
 
-from orchestra.addressbook import AddressBook, is_loopback
 from orchestra.bitfield import Bitfield
 from orchestra.choker import ROUND_S, Choker, Standing
+from orchestra.doorway import Doorway, Links
 from orchestra.downloads import MAX_STRAY_BLOCKS, Downloads
 from orchestra.errors import RemoteProtocolError
 from orchestra.extension import HANDSHAKE_ID, decode_extension_handshake, encode_extension_handshake
 from orchestra.geometry import Geometry
-from orchestra.messages import Accepted, Address, Forget, Inbox, LinkUp, Received, Write
-from orchestra.peer import Link, Peer
+from orchestra.messages import Forget, Inbox, LinkUp, Received, Write
+from orchestra.peer import Peer
 from orchestra.picker import Picker
 from orchestra.rate import Rate
 from orchestra.text import safe
@@ -46,41 +44,12 @@ from orchestra.wire import (
     encode_state,
 )
 
-MAX_PEERS = 50
-MAX_HALF_OPEN = 16
-MAX_PER_HOST = 3
 UPLOAD_SLOTS = 8
 EXTENT_BYTES = 256 * 1024
 KEEP_ALIVE_S = 100.0
 SILENCE_S = 130.0
-REST_S = 600.0
-"""How long to leave an address alone from which there is nothing to gain."""
-USEFUL_S = 30.0
-"""A connection that lasted this long, or moved data, was worth it: it may be dialled again soon."""
 
 _log = logging.getLogger("orchestra.swarm")
-
-
-class Links(Protocol):
-    """Makes and refuses connections; implemented with threads and sockets, and by tests without."""
-
-    def dial(self, key: int, address: Address) -> Link:
-        """Begin to connect; LinkUp or LinkClosed with `key` follows."""
-
-    def adopt(self, key: int, sock: Any, address: Address) -> Link:
-        """Begin the handshake on an accepted connection; LinkUp or LinkClosed with `key` follows."""
-
-    def refuse(self, sock: Any) -> None:
-        """Close an accepted connection that is not welcome."""
-
-
-@dataclass(frozen=True, slots=True)
-class _HalfOpen:
-    """A connection before its handshake."""
-
-    link: Link
-    host: str
-    dialled: Address | None
 
 
 class Swarm:
@@ -98,25 +67,21 @@ class Swarm:
         now_s: float,
     ) -> None:
         self.peers: dict[int, Peer] = {}
-        self.book = AddressBook(rng)
         self.picker = Picker(geometry.parts, rng, extent_parts=EXTENT_BYTES // geometry.part_size_bytes)
         self.downloads = Downloads(
             geometry, self.picker, self.peers, ban=self._ban, forget=lambda index: writer.put(Forget(index))
         )
+        self.doorway = Doorway(geometry.parts, peer_id, links, self.peers, rng)
         self.uploads = Uploads(geometry, self.picker.have, reader)
         self.down = Rate(now_s)
         self.listen_port = 0
         self.others_download = True
-        """False when, by the conductor's count, nobody else is: then fetching in order costs nobody anything."""
+        """False when the conductor counts no other downloader: fetching in order then harms nobody."""
         self.sourced_at_s = now_s
         """When a peer last had something for us."""
         self._geometry = geometry
-        self._peer_id = peer_id
-        self._links = links
         self._writer = writer
         self._choker = Choker(UPLOAD_SLOTS, rng)
-        self._half_open: dict[int, _HalfOpen] = {}
-        self._next_key = 1
         self._next_round_s = now_s
 
     @property
@@ -124,134 +89,48 @@ class Swarm:
         """True when we have every part."""
         return self.picker.have.complete
 
-    @property
-    def connections(self) -> int:
-        """Connections whose last word has not come."""
-        return len(self.peers) + len(self._half_open)
-
     # Coming and going
 
-    def dial_more(self, now_s: float) -> None:
-        """Connect to known addresses, as far as there is room."""
-        while self.connections < MAX_PEERS and len(self._half_open) < MAX_HALF_OPEN:
-            address = self.book.take(now_s)
-            if address is None:
-                return
-            key = self._new_key()
-            link = self._links.dial(key, address)
-            self._half_open[key] = _HalfOpen(link, address[0], address)
-
-    def accepted(self, message: Accepted) -> None:
-        """Somebody calls: let the handshake begin, or close at once when there is no room."""
-        host = message.address[0]
-        hosts = [known.host for known in (*self.peers.values(), *self._half_open.values())]
-        crowded = not is_loopback(host) and hosts.count(host) >= MAX_PER_HOST
-        if crowded or self.connections >= MAX_PEERS or self.book.is_banned(host, b""):
-            self._links.refuse(message.sock)
-            return
-        key = self._new_key()
-        link = self._links.adopt(key, message.sock, message.address)
-        self._half_open[key] = _HalfOpen(link, host, None)
-
-    def _new_key(self) -> int:
-        self._next_key += 1
-        return self._next_key
-
     def link_up(self, message: LinkUp, now_s: float) -> None:
-        """A handshake succeeded: greet the peer, unless it is ourselves, banned or here already."""
-        half = self._half_open.pop(message.key)
-        handshake = message.handshake
-        peer = Peer(
-            message.key,
-            half.host,
-            half.link,
-            Bitfield(self._geometry.parts),
-            Rate(now_s),
-            Rate(now_s),
-            dialled=half.dialled,
-            peer_id=handshake.peer_id,
-            speaks_extensions=handshake.speaks_extensions,
-            since_s=now_s,
-            heard_at_s=now_s,
-            counted=True,
-        )
-        twin = next((other for other in self.peers.values() if other.peer_id == peer.peer_id), None)
+        """A handshake succeeded: greet the peer with what we have (BEP 3) and who we are (BEP 10)."""
+        peer = self.doorway.link_up(message, now_s)
         self.peers[peer.key] = peer
-        if peer.peer_id == self._peer_id:
-            if peer.dialled:
-                self.book.is_own(peer.dialled)
-            self.close(peer, "that is us")
-        elif self.book.is_banned(peer.host, peer.peer_id):
-            self.close(peer, "banned")
-        else:
-            if twin is not None and not twin.closing:
-                self._close_one_of_two(twin, peer, now_s)
-            if not peer.closing:
-                self._greet(peer, now_s)
-
-    def _close_one_of_two(self, old: Peer, new: Peer, now_s: float) -> None:
-        """Both sides dialled: both must keep the same connection, that of the greater peer id."""
-        ours_wins = self._peer_id > new.peer_id
-        keep_new = (old.dialled is None) != (new.dialled is None) and (new.dialled is not None) == ours_wins
-        loser = old if keep_new else new
-        if loser.dialled:
-            self.book.rest(loser.dialled, now_s + REST_S)
-        self.close(loser, "connected twice")
-
-    def _greet(self, peer: Peer, now_s: float) -> None:
+        if peer.closing:
+            return
         have = self.picker.have
         greeting = encode_bitfield(have.to_wire()) if have.count else b""
         if peer.speaks_extensions:
-            greeting += encode_extended(
-                HANDSHAKE_ID,
-                encode_extension_handshake(
-                    port=self.listen_port, max_requests=MAX_ASKED, your_host=peer.host
-                ),
+            hello = encode_extension_handshake(
+                port=self.listen_port, max_requests=MAX_ASKED, your_host=peer.host
             )
+            greeting += encode_extended(HANDSHAKE_ID, hello)
         if greeting:
             self._send(peer, greeting, now_s)
 
-    def close(self, peer: Peer, reason: str) -> None:
-        """End a connection; its last word follows."""
-        if not peer.closing:
-            peer.closing = True
-            peer.link.close(reason)
-
     def close_all(self, reason: str) -> None:
         """End every connection, half-open ones too."""
-        for half in self._half_open.values():
-            half.link.close(reason)
+        self.doorway.close_half_open(reason)
         for peer in self.peers.values():
-            self.close(peer, reason)
+            peer.close(reason)
 
     def link_closed(self, key: int, now_s: float) -> None:
         """A connection's last word: forget the peer at once, and let others take over what it owed us."""
-        half = self._half_open.pop(key, None)
-        if half is not None:
-            if half.dialled:
-                self.book.release(half.dialled, now_s, worked=False)
+        if self.doorway.left(key, now_s):
             return
         peer = self.peers[key]
         self.downloads.give_back(peer)
         del self.peers[key]
         if peer.counted:
             self.picker.discount_peer(peer.have)
-        if peer.dialled:
-            useful = peer.down.total_bytes or peer.up.total_bytes or now_s - peer.since_s > USEFUL_S
-            if self.complete and peer.have.complete:
-                self.book.rest(peer.dialled, now_s + REST_S)
-            self.book.release(peer.dialled, now_s, worked=bool(useful))
+        self.doorway.peer_left(peer, now_s, of_no_use=self.complete and peer.have.complete)
         self._fill_all(now_s)
         if not peer.choked:
             self.rechoke(now_s)
 
     def _ban(self, key: int, index: int) -> None:
         peer = self.peers.get(key)
-        if peer is None:
-            return
-        _log.warning("part %d from %s was wrong: banned", index, peer.host)
-        self.book.ban(peer.host, peer.peer_id)
-        self.close(peer, f"part {index} was wrong")
+        if peer is not None:
+            self.doorway.ban(peer, f"part {index} was wrong")
 
     # What peers say
 
@@ -268,7 +147,7 @@ class Swarm:
                     else:
                         self._said(peer, said, now_s)
         except RemoteProtocolError as error:
-            self.close(peer, str(error))
+            peer.close(str(error))
         if message.buffer is not None:
             if runs:
                 self._writer.put(Write(message.buffer, runs))
@@ -343,9 +222,7 @@ class Swarm:
     def _show_interest(self, peer: Peer, now_s: float) -> None:
         """Tell the peer when our interest changes; two complete members have nothing more to say."""
         if self.complete and peer.have.complete and self._geometry.parts:
-            if peer.dialled:
-                self.book.rest(peer.dialled, now_s + REST_S)
-            self.close(peer, "both are complete")
+            peer.close("both are complete")
             return
         wanted = peer.wanted_parts > 0
         if wanted != peer.interesting:
@@ -403,7 +280,7 @@ class Swarm:
         self.picker.in_order = not self.others_download and not partial_peers
         for peer in list(self.peers.values()):
             if now_s - peer.heard_at_s > SILENCE_S:
-                self.close(peer, f"silent for {SILENCE_S:.0f} s")
+                peer.close(f"silent for {SILENCE_S:.0f} s")
             elif now_s - peer.spoke_at_s > KEEP_ALIVE_S and not peer.closing:
                 self._send(peer, KEEP_ALIVE, now_s)
         if self.downloads.find_snubs(now_s):
@@ -412,7 +289,7 @@ class Swarm:
             self.rechoke(now_s)
         if self.has_source:
             self.sourced_at_s = now_s
-        self.dial_more(now_s)
+        self.doorway.dial_more(now_s)
         self._fill_all(now_s)
 
     @property
@@ -428,4 +305,4 @@ class Swarm:
     def _send(self, peer: Peer, data: bytes, now_s: float) -> None:
         peer.spoke_at_s = now_s
         if not peer.link.send(data):
-            self.close(peer, "too far behind")
+            peer.close("too far behind")

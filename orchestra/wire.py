@@ -248,7 +248,7 @@ class Decoder:
         self, buffer: memoryview, position: int, end: int, messages: list[Message]
     ) -> int:
         """Decode one message at `position`; returns where the next begins, `position` if it is not whole."""
-        (length,) = _LENGTH.unpack_from(buffer, position)
+        length: int = _LENGTH.unpack_from(buffer, position)[0]
         if length == 0:
             return position + 4
         if end - position < 5:
@@ -285,7 +285,7 @@ class Decoder:
             messages.append(Port(_PORT.unpack_from(buffer, body)[0]))
         else:
             messages.append(Extended(buffer[body], bytes(buffer[body + 1 : following])))
-        return position + 4 + length
+        return following
 
     def _check_length(self, message_id: int, length: int) -> None:
         if message_id <= MessageId.NOT_INTERESTED:
