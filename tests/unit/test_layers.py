@@ -12,15 +12,15 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS: dict[str, str] = {
     # No thread, no clock, no socket: values in, values out. (regular only opens what score reads.)
     "pure": """
-        addressbook addresses announce announcereply bencode bitfield choker downloads errors extension geometry
-        humans messages metainfo names peer peers picker rate registry regular schedule score scorelines swarm
-        text uploads wire
+        addressbook addresses announce announcereply bencode bitfield choker doorway downloads errors extension
+        geometry humans messages metainfo names peer peers picker rate registry regular roster schedule score
+        scorelines swarm text uploads wire
         """,
     # Files, sockets, and what threads are made of.
     "input and output": """
-        atomic buffers checking hashing logs positioned storage tracker trackerclient worker
+        atomic buffers checking hashing logs positioned source storage tracker trackerapp trackerclient worker
         """,
-    "threads": "announcer connection digest listener reader writer",
+    "threads": "announcer connection digest listener reader webserver writer",
     "orchestrator": "orchestrator",
     # What talks to the person: arguments, terminal, signals.
     "shell": "cli console signals",
@@ -33,7 +33,18 @@ ALONE = {"netutils", "kbhit", "run"}
 FOR_PROGRAMS = {"kbhit", "orchestra.cli", "orchestra.console", "orchestra.signals"}
 """Not for the engine: it says what it has to say in messages, in exceptions and in the log."""
 UNKNOWN_TO_PURE = set(
-    "asyncio progressbar queue select selectors subprocess threading time urllib3 waitress".split(" ")
+    [
+        "asyncio",
+        "progressbar",
+        "queue",
+        "select",
+        "selectors",
+        "subprocess",
+        "threading",
+        "time",
+        "urllib3",
+        "waitress",
+    ]
 )
 
 SOURCES = sorted([*ROOT.glob("*.py"), *(ROOT / "orchestra").glob("*.py")])
