@@ -65,7 +65,7 @@ class Console:
         self.lock = threading.RLock()
         self.active_bar: Bar | None = None
 
-    def event(self, name: str, **fields: object) -> None:
+    def event(self, name: str, /, **fields: object) -> None:
         """With --json: one object on a line of its own, `event` first, flushed at once. Else nothing."""
         if self.json:
             self._out(json_text.dumps({"event": name, **fields}, allow_nan=False))

@@ -110,6 +110,12 @@ def test_an_event_with_a_lone_surrogate_is_still_json() -> None:
     assert json.loads(out.getvalue())["path"] == "caf\udce9"
 
 
+def test_an_event_may_have_a_field_called_name() -> None:
+    console, out, _ = piped(json=True)
+    console.event("composed", name="x.jpg")
+    assert json.loads(out.getvalue()) == {"event": "composed", "name": "x.jpg"}
+
+
 def test_a_stream_that_cannot_encode_escapes_instead_of_failing() -> None:
     raw = io.BytesIO()
     with io.TextIOWrapper(raw, encoding="ascii", newline="\n") as out:

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS: dict[str, str] = {
     # No thread, no clock, no socket: values in, values out. (regular only opens what score reads.)
     "pure": """
-        addressbook addresses announce announcereply bencode bitfield choker doorway downloads errors extension
-        geometry humans messages metainfo names peer peers picker rate registry regular roster schedule score
+        addressbook addresses announce announcereply bencode bitfield choker doorway downloads errors
+        extension geometry humans messages metainfo names peer peers picker rate registry regular roster schedule score
         scorelines swarm text uploads wire
         """,
     # Files, sockets, and what threads are made of.
@@ -32,20 +32,9 @@ ALONE = {"netutils", "kbhit", "run"}
 """Import nothing of ours."""
 FOR_PROGRAMS = {"kbhit", "orchestra.cli", "orchestra.console", "orchestra.signals"}
 """Not for the engine: it says what it has to say in messages, in exceptions and in the log."""
-UNKNOWN_TO_PURE = set(
-    [
-        "asyncio",
-        "progressbar",
-        "queue",
-        "select",
-        "selectors",
-        "subprocess",
-        "threading",
-        "time",
-        "urllib3",
-        "waitress",
-    ]
-)
+UNKNOWN_TO_PURE = {"asyncio", "progressbar", "queue", "select", "selectors", "subprocess"} | {
+    "threading", "time", "urllib3", "waitress"
+}  # fmt: skip
 
 SOURCES = sorted([*ROOT.glob("*.py"), *(ROOT / "orchestra").glob("*.py")])
 ORDER = list(LAYERS)
