@@ -29,7 +29,7 @@ class Program:
 
     def __init__(self, command: list[str], *, cwd: Path, env: dict[str, str], stdin: int) -> None:
         self.command = command
-        self.name = Path(command[1]).stem
+        self.name = next(Path(word).stem for word in command if word != sys.executable)
         self.events: list[Event] = []
         self.noise: list[str] = []
         """Lines on stdout that are not events. With --json there must be none."""
@@ -197,6 +197,17 @@ class Programs:
         ]
         if json:
             command.append("--json")
+        return self.start_other(command, cwd=cwd, env=env, stdin=stdin)
+
+    def start_other(
+        self,
+        command: list[str],
+        *,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
+    ) -> Program:
+        """Start a program that is none of the three: a foreign client, or one of ours in a wrapper."""
         started = Program(
             command, cwd=cwd or self.folder, env={**bare_environment(self.folder), **(env or {})}, stdin=stdin
         )
