@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Bring together the members who share a composition: a BitTorrent tracker, until q is pressed.
+
+Opens the listening sockets, gives them to the web server's thread
+(orchestra/webserver.py), and waits for a key, a signal or that thread's end.
+What a conductor knows and answers is in orchestra/tracker.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import queue
+import socket
+import sys
+from typing import Any
+
+import netutils
+from kbhit import Keys
+from orchestra import cli
+from orchestra.console import Console
+from orchestra.errors import ExitCode, NetworkError
+from orchestra.signals import Signalled, as_messages
+from orchestra.text import safe
+from orchestra.tracker import Tracker
+from orchestra.trackerapp import TrackerApp
+from orchestra.webserver import WebServer
+from orchestra.worker import ThreadCrashed
+
+EXAMPLES = """\
+  conductor.py                             on all addresses of this machine, port 9999
+  conductor.py --host 192.168.1.1          on this address only
+  conductor.py --port 0 --json             on any free port, which the `listening` event tells"""
+
+# Elsewhere a signal wakes a thread that waits for a queue; on Windows only the end of a timeout does.
+_LOOK_S = 0.5 if os.name == "nt" else None
+
+
+def make_parser() -> cli.Parser:
+    """The command line of DESIGN.md, section 2."""
+    parser = cli.make_parser("conductor", "Tell members who shares the same composition; q quits.", EXAMPLES)
+    host_help = "address to listen on (default: all of this machine)"
+    parser.add_argument("--host", metavar="ADDR", help=host_help)
+    port_help = "port to listen on, 0 for any (default: 9999)"
+    parser.add_argument("--port", type=_port, default=9999, help=port_help)
+    interval_help = "how often members should announce; after two silent intervals they are forgotten"
+    parser.add_argument(
+        "--interval", metavar="S", type=_interval, default=120, help=f"{interval_help} (default: 120)"
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return int(text)
+
+
+def _interval(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 86400):
+        raise argparse.ArgumentTypeError("a whole number of seconds from 1 to 86400")
+    return int(text)
+
+
+def listen(host: str | None, port: int) -> list[socket.socket]:
+    """The listening sockets. Raises NetworkError, whose text says what to do."""
+    try:
+        return netutils.listen(host, port)
+    except OSError as error:
+        where = netutils.format_address((safe(host), port)) if host else f"port {port}"
+        raise NetworkError(f"cannot listen on {where}: {_advice(error)}") from error
+
+
+def _advice(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "no such address or name; --host takes an address of this machine"
+    if error.errno == errno.EADDRINUSE:
+        return "another program has that port; choose another one with --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address; --host takes one of its own"
+    if error.errno == errno.EACCES:
+        return "no permission; ports below 1024 are for root, choose another one with --port"
+    return error.strerror or str(error)
+
+
+def conduct(arguments: argparse.Namespace, console: Console) -> int:
+    """Serve until q is pressed; returns the exit code, or raises the signal that ended it."""
+    listeners = listen(arguments.host, arguments.port)
+    addresses = [netutils.address_of(listener.getsockname()) for listener in listeners]
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    server = WebServer(TrackerApp(Tracker(arguments.interval)), listeners, inbox.put)
+    with as_messages(inbox.put), Keys(inbox.put):
+        server.start()
+        try:
+            console.event("listening", host=addresses[0][0], port=addresses[0][1])
+            for address in addresses:
+                console.say(f"listening on {netutils.format_address(address)}")
+            if console.terminal:
+                console.note("q quits")
+            ending = _wait_for_end(inbox)
+        finally:
+            server.stop()
+            server.join()
+    if isinstance(ending, Signalled):
+        raise ending
+    if isinstance(ending, ThreadCrashed):
+        raise ending.error
+    return ExitCode.DONE
+
+
+def _wait_for_end(inbox: queue.SimpleQueue[Any]) -> Any:
+    """The first message that ends a conductor: q, a signal, a crash."""
+    while True:
+        try:
+            message = inbox.get(timeout=_LOOK_S)
+        except queue.Empty:
+            continue
+        if message in ("q", "Q") or isinstance(message, Signalled | ThreadCrashed):
+            return message
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(make_parser(), conduct))

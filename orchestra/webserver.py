@@ -1,0 +1,152 @@
+"""The thread that serves HTTP: waitress, with bounds on what a stranger may cost.
+
+Owns the listening sockets and all connections. waitress has one loop, in this
+thread, and a few handler threads of its own, which end with it; a slow client
+costs no thread.
+
+Rules: a connection carries one request, and has REQUEST_TIMEOUT_S to send it,
+however busily it trickles. When too many are open, the oldest one that has not
+asked yet makes room: whoever holds connections open keeps out nobody who has
+something to ask.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from socket import socket
+from typing import Any
+
+from waitress import wasyncore  # type: ignore[import-untyped]
+from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
+from waitress.server import BaseWSGIServer, create_server  # type: ignore[import-untyped]
+from waitress.task import WSGITask  # type: ignore[import-untyped]
+
+from orchestra.messages import ThreadEnded
+from orchestra.worker import Worker
+
+HANDLERS = 4
+BACKLOG = 1024
+MAX_HEADER_BYTES = 8192
+REQUEST_TIMEOUT_S = 4.0  # and up to a second until the loop looks
+MAX_CONNECTIONS = 800
+MAX_CONNECTIONS_ON_WINDOWS = 400  # its select() takes 512 sockets
+SPARE_DESCRIPTORS = 64
+LOGGED_A_PLACE = 5
+_STOP_TIMEOUT_S = 1.0
+_LOGGERS = ("waitress", "waitress.queue")
+
+
+class WebServer(Worker):
+    """Serves a WSGI application on listening sockets until `stop`; its last word is ThreadEnded."""
+
+    def __init__(
+        self, app: Callable[..., Any], listeners: list[socket], report: Callable[[object], None]
+    ) -> None:
+        super().__init__("webserver", report)
+        self._map: dict[int, Any] = {}
+        self._open: list[Any] = []
+        self._seldom = _Seldom()
+        server = create_server(
+            app,
+            map=self._map,
+            sockets=listeners,
+            threads=HANDLERS,
+            backlog=BACKLOG,
+            ident=None,
+            max_request_header_size=MAX_HEADER_BYTES,
+            max_request_body_size=1,
+            connection_limit=sys.maxsize,  # it would stop accepting there; _Channel makes room instead
+            log_socket_errors=False,
+            asyncore_use_poll=True,
+        )
+        self._handlers = server.task_dispatcher
+        servers = [each for each in self._map.values() if isinstance(each, BaseWSGIServer)]
+        for each in servers:
+            each.channel_class = _Channel
+        self._trigger = servers[0].trigger
+
+    def work(self) -> None:
+        """Serve until `stop`; then finish what is being answered, and close everything."""
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(self._seldom)
+        try:
+            wasyncore.loop(timeout=1, use_poll=True, map=self._map)
+        finally:
+            self._handlers.shutdown(timeout=_STOP_TIMEOUT_S)
+            for each in (*self._open, *self._map.values()):
+                each.close()
+            for name in _LOGGERS:
+                logging.getLogger(name).removeFilter(self._seldom)
+        self._report(ThreadEnded(self.name))
+
+    def stop(self) -> None:
+        """Have the thread end, at once. Call it once, from any thread; then `join`."""
+        if self.is_alive():
+            self._trigger.pull_trigger(self._leave_loop)
+
+    def _leave_loop(self) -> None:
+        # The loop runs as long as it has something to look after.
+        self._open += self._map.values()
+        self._map.clear()
+
+
+class _OneRequest(WSGITask):  # type: ignore[misc]
+    """Answers a request and closes: whoever comes back in two minutes need not hold a connection."""
+
+    def start(self) -> None:
+        super().start()
+        self.set_close_on_finish()
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection with a deadline. In the loop's thread, but for its task."""
+
+    task_class = _OneRequest
+
+    def __init__(self, server: Any, sock: socket, addr: Any, adj: Any, map: dict[int, Any]) -> None:  # noqa: A002
+        super().__init__(server, sock, addr, adj, map=map)
+        self._deadline_s = time.monotonic() + REQUEST_TIMEOUT_S
+        if len(map) > _max_connections():
+            self._make_room(map)
+
+    def readable(self) -> bool:
+        """Asked by the loop at least once a second."""
+        if not self.requests and time.monotonic() > self._deadline_s:
+            self.will_close = True
+        return bool(super().readable())
+
+    def _make_room(self, map: dict[int, Any]) -> None:  # noqa: A002
+        for each in map.values():  # the oldest first
+            if isinstance(each, HTTPChannel) and each is not self and not (each.requests or each.will_close):
+                # Closed in the loop's next round: in this one, its number must not be reused.
+                each.will_close = True
+                return
+
+
+class _Seldom(logging.Filter):
+    """Lets only the first few records from each place pass: strangers can cause any number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: Counter[tuple[str, int]] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        place = (record.pathname, record.lineno)
+        self._seen[place] += 1
+        return self._seen[place] <= LOGGED_A_PLACE
+
+
+def _max_connections() -> int:
+    """How many connections may be open, within what the system allows the process."""
+    if sys.platform == "win32":
+        return MAX_CONNECTIONS_ON_WINDOWS
+    import resource  # noqa: PLC0415 - POSIX only
+
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(16, min(MAX_CONNECTIONS, allowed - SPARE_DESCRIPTORS))
