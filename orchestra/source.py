@@ -7,6 +7,7 @@ All problems are StorageErrors of one line.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from orchestra.errors import StorageError
 from orchestra.hashing import FileHashes, hash_file
 from orchestra.regular import NotRegularError, open_regular
 from orchestra.text import safe
+
+log = logging.getLogger(__name__)
 
 
 class Source:
@@ -56,6 +59,8 @@ class Source:
         Raises StorageError when the file cannot be read, or is not afterwards
         what it was before: same file, size and time of change.
         """
+        name = safe(str(self._path))
+        log.info("hashing %s: %d bytes in parts of %d", name, self.size_bytes, part_size_bytes)
         try:
             hashes = hash_file(self._file, self.size_bytes, part_size_bytes, on_progress=on_progress)
             now = os.fstat(self._file.fileno())
