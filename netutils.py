@@ -28,7 +28,7 @@ Address = tuple[str, int]
 _Target = tuple[socket.AddressFamily, Any]
 """Family and the system's form of an address."""
 
-MAX_HOST_LENGTH = 253  # RFC 1035, section 2.3.4, as text without the final dot
+MAX_HOST_LENGTH = 253  # RFC 1035, section 2.3.4, as text
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?")
 # inet_aton reads 127.1, 0x7f.1 and 2130706433 as addresses too, and so does getaddrinfo.

@@ -35,7 +35,8 @@ class TrackerApp:
         """Answer one request."""
         path = environ.get("PATH_INFO", "")
         if environ["REQUEST_METHOD"] != "GET":
-            return _text(start_response, "405 Method Not Allowed", "Only GET.\n", ("Allow", "GET"))
+            text = "" if environ["REQUEST_METHOD"] == "HEAD" else "Only GET.\n"
+            return _text(start_response, "405 Method Not Allowed", text, ("Allow", "GET"))
         if path == "/announce":
             return _body(start_response, "200 OK", self._announce(environ))
         if path == "/scrape":

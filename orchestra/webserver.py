@@ -22,6 +22,7 @@ from typing import Any
 
 from waitress import wasyncore  # type: ignore[import-untyped]
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
+from waitress.parser import HTTPRequestParser, ParsingError  # type: ignore[import-untyped]
 from waitress.server import BaseWSGIServer, create_server  # type: ignore[import-untyped]
 from waitress.task import WSGITask  # type: ignore[import-untyped]
 
@@ -94,6 +95,16 @@ class WebServer(Worker):
         self._map.clear()
 
 
+class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    """Answers 400 where waitress would only close: an address like http://[, a length of 5,000 digits."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError:
+            raise ParsingError("Malformed number or address") from None
+
+
 class _OneRequest(WSGITask):  # type: ignore[misc]
     """Answers a request and closes: whoever comes back in two minutes need not hold a connection."""
 
@@ -106,6 +117,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     """A connection with a deadline. In the loop's thread, but for its task."""
 
     task_class = _OneRequest
+    parser_class = _Parser
 
     def __init__(self, server: Any, sock: socket, addr: Any, adj: Any, map: dict[int, Any]) -> None:  # noqa: A002
         super().__init__(server, sock, addr, adj, map=map)
