@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +104,22 @@ def perform(arguments: argparse.Namespace, console: Console) -> int:
         members=tuple(arguments.peer),
     )
     session.start()
+    try:
+        ended, signals = attend(session, console, score)
+    except BaseException:
+        session.abandon()
+        raise
+    session.join()
+    console.event("stopped", reason=ended.reason)
+    if ended.error is not None:
+        raise ended.error
+    if signals:
+        raise signals[0]
+    return ExitCode.DONE if ended.complete else ExitCode.INCOMPLETE
+
+
+def attend(session: Session, console: Console, score: Score) -> tuple[Ended, list[Signalled]]:
+    """Show what the session says, pass on keys and signals, until it has ended; the signals that came."""
     signalled: list[Signalled] = []
     with View(console, score) as view, as_messages(session.inbox.put), Keys(session.inbox.put):
         while not isinstance(message := session.next_message(), Ended):
@@ -115,13 +130,7 @@ def perform(arguments: argparse.Namespace, console: Console) -> int:
                 session.quit("q")
             else:
                 view.show(message)
-    session.join()
-    console.event("stopped", reason=message.reason)
-    if message.error is not None:
-        raise message.error
-    if signalled:
-        raise signalled[0]
-    return ExitCode.DONE if message.complete else ExitCode.INCOMPLETE
+    return message, signalled
 
 
 class View:
@@ -204,4 +213,4 @@ class View:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(make_parser(), perform, usage_if_empty=True))
+    cli.leave(cli.run(make_parser(), perform, usage_if_empty=True))

@@ -16,6 +16,7 @@ import os
 import platform
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -95,6 +96,15 @@ def run(
             console.err(f"{parser.program}: error: cannot write to standard output: {error.strerror}")
             return ExitCode.STORAGE
     return code
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with `code`. A thread that is stuck in the system (name lookup, disk) is left alone."""
+    others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
+    if any(not thread.daemon for thread in others):
+        # The interpreter would wait for it. stdout was flushed by `run`, the log with every line.
+        os._exit(code)
+    sys.exit(code)
 
 
 def _run(parser: Parser, body: Body, argv: list[str], console: Console, *, usage_if_empty: bool) -> int:

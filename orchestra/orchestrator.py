@@ -74,7 +74,11 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What this member is to do. `timeout_s`: give up after so long without a source; None: never."""
+    """What this member is to do.
+
+    `name`: where the composition is to stand. `timeout_s`: give up after so long without a source;
+    None: never.
+    """
 
     name: str
     sha1: bytes
@@ -180,7 +184,8 @@ class Orchestrator:
             case DiskFailed(error) | ListenFailed(error):
                 self._stop("error", error, now_s)
             case ThreadCrashed(name, crash):
-                _log.critical("thread %s crashed", name, exc_info=crash)
+                # The end of the program tells the user; the log has every crash, not only the first.
+                _log.info("thread %s crashed", name, exc_info=crash)
                 self._running.discard(name)
                 self._stop("error", crash, now_s)
             case ThreadEnded(name):

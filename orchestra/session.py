@@ -21,7 +21,7 @@ from orchestra.doorway import MAX_PEERS
 from orchestra.geometry import Geometry
 from orchestra.listener import Listener
 from orchestra.messages import Address, Ended, Quit
-from orchestra.orchestrator import Orchestrator, Phase, Ports, Task
+from orchestra.orchestrator import STOPPING_S, Orchestrator, Phase, Ports, Task
 from orchestra.reader import Reader
 from orchestra.score import Score
 from orchestra.storage import Storage
@@ -147,7 +147,7 @@ class Session:
             threads=frozenset(worker.name for worker in self._workers),
         )
         task = Task(
-            name=score.name,
+            name=str(storage.path),
             sha1=score.sha1,
             geometry=geometry,
             peer_id=peer_id,
@@ -182,6 +182,13 @@ class Session:
             if isinstance(message, ThreadCrashed):
                 return Ended("error", complete=False, error=message.error)
             return message
+
+    def abandon(self) -> None:
+        """Main cannot go on: stop as cleanly as the orchestrator still can."""
+        if self._orchestrator.is_alive():
+            self.quit("error")
+            self._orchestrator.join(STOPPING_S + JOIN_S)
+        self.join()
 
     def join(self) -> None:
         """Wait for the threads, which have said their last words or were given up on.
