@@ -240,8 +240,7 @@ class Decoder:
             if following == position:
                 break
             position = following
-        if position:
-            self._first = False
+        self._first = self._first and _may_precede_bitfield(messages)
         return messages, position
 
     def _decode_other(  # noqa: C901, PLR0912 - one branch a message type is the plainest form
@@ -278,7 +277,7 @@ class Decoder:
         elif message_id in _ONE_BYTE:
             messages.append(_ONE_BYTE[message_id])
         elif message_id == MessageId.BITFIELD:
-            if not self._first or position or messages:
+            if not (self._first and _may_precede_bitfield(messages)):
                 raise RemoteProtocolError("a bitfield that is not the first message")
             messages.append(BitfieldReceived(bytes(buffer[body:following])))
         elif message_id == MessageId.PORT:
@@ -306,6 +305,11 @@ class Decoder:
             raise RemoteProtocolError(f"message id {message_id}, which nobody agreed on")
         if not fits:
             raise RemoteProtocolError(f"{MessageId(message_id).name} of {length} bytes")
+
+
+def _may_precede_bitfield(messages: list[Message]) -> bool:
+    """BEP 10 has its handshake sent right after BEP 3's, and some send their DHT port first, too."""
+    return all(isinstance(message, (Extended, Port)) for message in messages)
 
 
 def _decode_requests(buffer: memoryview, position: int, end: int) -> tuple[int, list[BlockSpan]]:
