@@ -66,6 +66,16 @@ def test_the_example_that_defines_the_format_is_read_and_written_to_the_byte() -
     assert read_score(EXAMPLE_FILE) == score
 
 
+def test_the_document_of_the_format_shows_that_example_and_its_error() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "orch-format.md").read_text(encoding="utf-8")
+    blocks = document.split("```")[1::2]
+    assert blocks[0].lstrip("\n") == EXAMPLE.decode()
+    assert parse_score(EXAMPLE, "x").info_hash.hex() in document
+    with pytest.raises(ScoreError) as caught:
+        parse_score(example_with(6, "10"), "x.orch")
+    assert blocks[2].strip() == str(caught.value)
+
+
 def test_the_info_hash_of_the_example_is_what_another_tool_computes() -> None:
     # lines 7 and up to hex; the dictionary by hand; hashed by coreutils:
     # (printf 'd6:lengthi142044e4:name17:maxresdefault.jpg12:piece lengthi16384e6:pieces180:';
