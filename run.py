@@ -101,41 +101,46 @@ def usage(to: TextIO = sys.stderr, exit_code: int = USAGE) -> int:
 
 
 def prepare(requirement_files: tuple[str, ...]) -> None:
-    """Have a virtual environment with these requirements: at once when it is there, else make and fill it."""
+    """Have a virtual environment with these requirements: at once when it is there, else make and fill it.
+
+    The last file is the one to install: it includes the others.
+    """
     with only_one_at_a_time():
-        wanted = fingerprint(requirement_files)
-        if wanted in installed():
+        wanted = {name: fingerprint(name) for name in requirement_files}
+        if wanted.items() <= installed().items():
             return
         if not installed():
             make_venv()
-        others = [known for known in installed() if known.split()[0] != wanted.split()[0]]
+        known = installed()
         STAMP.unlink(missing_ok=True)
         install(requirement_files[-1])
-        write_stamp([*others, wanted])
+        write_stamp({**known, **wanted})
 
 
-def fingerprint(requirement_files: tuple[str, ...]) -> str:
-    """Stands for these requirements, this Python and this place."""
+def fingerprint(requirement_file: str = "") -> str:
+    """Stands for this Python in this place, and for what is in that file."""
     digest = hashlib.sha256(f"{sys.version_info[:2]} {sys.base_prefix} {os.name} {ROOT}".encode())
-    for name in requirement_files:
-        digest.update(b"\0" + (ROOT / name).read_bytes())
-    return f"{'+'.join(requirement_files)} {digest.hexdigest()}"
+    if requirement_file:
+        digest.update((ROOT / requirement_file).read_bytes())
+    return digest.hexdigest()
 
 
-def installed() -> list[str]:
-    """The fingerprints in the stamp; none when there is none, or it is not of a whole environment for us."""
+def installed() -> dict[str, str]:
+    """Requirement files that are installed, with their fingerprints, as the stamp says.
+
+    None when the environment is missing, half-made, or made for another Python or place.
+    """
     try:
         stamp = json.loads(STAMP.read_text(encoding="utf-8"))
-        usable = PYTHON.exists() and stamp["python"] == fingerprint(())
-        return list(stamp["installed"]) if usable else []
+        return dict(stamp["installed"]) if PYTHON.exists() and stamp["python"] == fingerprint() else {}
     except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return {}
 
 
-def write_stamp(fingerprints: list[str]) -> None:
+def write_stamp(fingerprints: dict[str, str]) -> None:
     """Say what is installed; whole or not at all."""
     draft = STAMP.with_suffix(".new")
-    draft.write_text(json.dumps({"python": fingerprint(()), "installed": fingerprints}), encoding="utf-8")
+    draft.write_text(json.dumps({"python": fingerprint(), "installed": fingerprints}), encoding="utf-8")
     draft.replace(STAMP)
 
 

@@ -49,6 +49,22 @@ with Keys(print):
 print("done", flush=True)
 """
 
+HANGS_WHILE_IT_STOPS = """
+import sys, threading
+from kbhit import Keys
+from orchestra import cli
+def body(arguments, console):
+    with Keys(print):
+        console.note("ready")
+        try:
+            threading.Event().wait()
+        finally:
+            console.note("stopping")
+            threading.Event().wait()
+    return 0
+sys.exit(cli.run(cli.make_parser("toy", "", ""), body, ["--log-dir", sys.argv[1]]))
+"""
+
 # Makes the terminal its own, as a login does, and runs its arguments as a job in front or in the background.
 SHELL = """
 import fcntl, os, signal, subprocess, sys, termios
@@ -190,6 +206,24 @@ def test_control_c_still_interrupts_and_restores(terminal: Terminal) -> None:
     terminal.read_until("ready")
     terminal.type("\x03")
     terminal.read_until("KeyboardInterrupt")
+    terminal.read_until("job ended")
+    assert job.wait(DEADLINE_S) == 0
+    assert termios.tcgetattr(terminal.theirs) == before
+
+
+def test_a_second_control_c_ends_a_program_that_hangs_and_still_restores(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    before = termios.tcgetattr(terminal.theirs)
+    job = terminal.start(
+        *("-c", SHELL, "foreground", sys.executable, "-c", HANGS_WHILE_IT_STOPS, str(tmp_path)),
+        start_new_session=True,
+    )
+    terminal.read_until("ready")
+    assert is_key_mode(terminal.local_modes())
+    terminal.type("\x03")
+    terminal.read_until("stopping")
+    terminal.type("\x03")
     terminal.read_until("job ended")
     assert job.wait(DEADLINE_S) == 0
     assert termios.tcgetattr(terminal.theirs) == before

@@ -19,9 +19,9 @@ from orchestra.errors import BusyError, ExitCode, NetworkError, ScoreError, Stor
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = """
-import os, signal, sys, threading, time
+import os, queue, signal, sys, threading
 sys.path.insert(0, sys.argv.pop(1))
-from orchestra import cli, errors
+from orchestra import cli, errors, signals
 parser = cli.make_parser("toy.py", "Plays.", "  toy.py say")
 parser.add_argument("what")
 ended = threading.Event()
@@ -49,6 +49,13 @@ def body(arguments, console):
             console.note("cleaned up")
             if what == "hang":
                 ended.wait()
+    elif what == "messages":
+        inbox = queue.SimpleQueue()
+        with signals.as_messages(inbox.put):
+            console.note("waiting")
+            message = inbox.get()
+            console.note(f"got {message.signum}")
+            ended.wait()
     elif what == "descriptors":
         console.note(" ".join(os.readlink(f"/proc/self/fd/{n}") for n in (0, 1, 2)))
     return 0
@@ -240,6 +247,15 @@ class TestSignals:
             assert process.stderr.readline() == "cleaned up\n"
             process.send_signal(getattr(signal, second))
             assert process.wait(30) == -getattr(signal, second)
+
+    def test_a_signal_can_be_had_as_a_message_and_the_second_one_still_ends(self, tmp_path: Path) -> None:
+        with toy("messages", folder=tmp_path) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "waiting\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.stderr.readline() == f"got {int(signal.SIGTERM)}\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == -signal.SIGINT
 
     def test_an_ignored_signal_stays_ignored(self, tmp_path: Path) -> None:
         command = 'trap "" HUP INT; exec "$@"'

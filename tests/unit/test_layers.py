@@ -13,8 +13,8 @@ LAYERS: dict[str, str] = {
     # No thread, no clock, no socket: values in, values out. (regular only opens what score reads.)
     "pure": """
         addressbook addresses announce announcereply bencode bitfield choker doorway downloads errors
-        extension geometry humans messages metainfo names peer peers picker rate registry regular roster schedule
-        score scorelines swarm text uploads wire
+        extension geometry humans messages metainfo names peer peers picker rate registry regular roster
+        schedule score scorelines swarm text uploads wire
         """,
     # Files, sockets, and what threads are made of.
     "input and output": """
@@ -25,7 +25,7 @@ LAYERS: dict[str, str] = {
     # What talks to the person: arguments, terminal, signals.
     "shell": "cli console signals",
     # What the programs are wired from.
-    "wiring": "demo session",
+    "wiring": "company demo session",
 }
 PROGRAMS = {"composer", "conductor", "member"}
 ALONE = {"netutils", "kbhit", "run"}
