@@ -74,14 +74,13 @@ class Lines:
         return binascii.unhexlify(line)
 
     def part_sha1s(self, parts: int) -> bytes:
-        """The SHA-1s of `parts` parts, one a line, which must be the rest of the text."""
+        """The SHA-1s of `parts` parts, one a line, which must be the rest of the text.
+
+        Reads no further than the first line that is wrong or too many.
+        """
         sha1s = io.BytesIO()
-        taken_bytes = 0
         rest = b""
         while chunk := self._stream.read(_CHUNK_BYTES):
-            taken_bytes += len(chunk)
-            if taken_bytes > MAX_SCORE_BYTES:
-                raise FieldProblem(self._line + 1, "the text goes on beyond 64 MiB")
             text = (rest + chunk).replace(b"\r\n", b"\n")
             end = text.rfind(b"\n") + 1
             sha1s.write(self._convert(text[:end], parts))

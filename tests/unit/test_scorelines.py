@@ -127,7 +127,7 @@ TAIL: list[tuple[str | bytes, str]] = [
     ("1 ../x\n", "is a folder"),
     ("\u2028", "more text"),
     (b"\xff\xfe", "more text"),
-    ("x" * 3 * MIB, "longer than|more text"),
+    ("x" * 3 * MIB, "longer than 8192"),
     ("x\n" * MIB, "more text"),
 ]
 
@@ -227,6 +227,14 @@ def test_no_prefix_of_a_file_is_a_file_but_the_one_without_the_last_newline() ->
     for length in range(len(EXAMPLE) - 1):
         with pytest.raises(ScoreError):
             parse_score(EXAMPLE[:length], "x.orch")
+
+
+def test_of_several_wrong_lines_the_first_is_named() -> None:
+    for line in range(1, 16):
+        text = b"\n".join([b" "] * 15)
+        good = EXAMPLE.split(b"\n")[: line - 1]
+        with pytest.raises(ScoreError, match=f"line {line}: "):
+            parse_score(b"\n".join([*good, text]), "x")
 
 
 def test_the_wrong_line_is_named_far_down_too() -> None:
