@@ -17,9 +17,8 @@ from orchestra.text import safe
 
 MAX_NAME_BYTES = 240
 
-# \Z, never $: a name may not end in a newline either.
 _DEVICE = re.compile(
-    r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|CLOCK\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(?:\..*)?\Z",
+    r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|CLOCK\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(?:\..*)?",
     re.IGNORECASE | re.DOTALL | re.ASCII,
 )
 _REFUSED_CATEGORIES = {
@@ -51,7 +50,7 @@ def check_name(name: str) -> None:
         raise NameProblem("the name ends with a dot or a space")
     if not unicodedata.is_normalized("NFC", name):
         raise NameProblem("the name is not in the composed form (NFC) of Unicode")
-    if _DEVICE.match(name):
+    if _DEVICE.fullmatch(name):
         raise NameProblem(f'"{safe(name)}" is the name of a device on Windows')
 
 
