@@ -65,13 +65,12 @@ class AnnounceSchedule:
         self.failures = 0
         self._interval_s = min(max(interval_s, SHORTEST_INTERVAL_S), LONGEST_INTERVAL_S)
         self._min_interval_s = min(max(min_interval_s, SHORTEST_INTERVAL_S), self._interval_s)
-        self._due_s = now_s + self._interval_s
         if event == "started":
             self._event = "completed" if self._completed else ""
-            if self._completed:
-                self._due_s = now_s
         elif event == self._event:
             self._event = ""
+        # An event may have become due while this announce was under way.
+        self._due_s = now_s if self._event else now_s + self._interval_s
 
     def failed(self, now_s: float) -> None:
         """No conductor answered."""

@@ -1,0 +1,163 @@
+"""Whom to dial, and when, by a given clock and a seeded rng."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from orchestra.addressbook import (
+    FIRST_RETRY_S,
+    LONGEST_RETRY_S,
+    MAX_FAILURES,
+    MAX_KNOWN,
+    AddressBook,
+    is_loopback,
+)
+
+A, B, C = ("10.0.0.1", 6881), ("10.0.0.2", 6881), ("10.0.0.3", 6881)
+
+
+@pytest.fixture
+def book() -> AddressBook:
+    return AddressBook(random.Random(1))
+
+
+def test_each_address_is_given_out_once_until_it_is_released(book: AddressBook) -> None:
+    book.add((A, B, A), 0.0)
+    assert {book.take(0.0), book.take(0.0)} == {A, B}
+    assert book.take(0.0) is None
+    assert book.next_try_s() is None
+    book.add((A, B), 1.0)
+    assert book.take(1000.0) is None
+
+
+def test_the_order_is_random(book: AddressBook) -> None:
+    addresses = tuple(("10.0.0.1", port) for port in range(1, 9))
+    book.add(addresses, 0.0)
+    taken = [book.take(0.0) for _ in addresses]
+    assert sorted(address for address in taken if address) == list(addresses)
+    assert taken != list(addresses)
+
+
+def test_a_failed_address_waits_twice_as_long_each_time_and_is_forgotten_at_last(book: AddressBook) -> None:
+    book.add((A,), 0.0)
+    now_s = 0.0
+    for failures in range(1, MAX_FAILURES):
+        assert book.take(now_s) == A
+        book.release(A, now_s, worked=False)
+        due_s = book.next_try_s()
+        assert due_s is not None
+        nominal_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2**failures)
+        assert 0.75 * nominal_s <= due_s - now_s <= 1.25 * nominal_s
+        assert book.take(due_s - 0.001) is None
+        now_s = due_s
+    assert book.take(now_s) == A
+    book.release(A, now_s, worked=False)
+    assert len(book) == 0
+    assert book.next_try_s() is None
+
+
+def test_an_address_given_by_hand_is_never_forgotten(book: AddressBook) -> None:
+    book.add((A,), 0.0, by_hand=True)
+    now_s = 0.0
+    for _ in range(3 * MAX_FAILURES):
+        assert book.take(now_s) == A
+        book.release(A, now_s, worked=False)
+        due_s = book.next_try_s()
+        assert due_s is not None
+        assert due_s - now_s <= 1.25 * LONGEST_RETRY_S
+        now_s = due_s
+
+
+def test_a_handshake_that_worked_forgives_the_failures(book: AddressBook) -> None:
+    book.add((A,), 0.0)
+    for worked in (False, False, False, True):
+        now_s = book.next_try_s() or 0.0
+        assert book.take(now_s) == A
+        book.release(A, now_s, worked=worked)
+    due_s = book.next_try_s()
+    assert due_s is not None
+    assert 0.75 * FIRST_RETRY_S <= due_s - now_s <= 1.25 * FIRST_RETRY_S
+
+
+def test_a_conductor_that_names_a_failed_address_again_hastens_its_next_try(book: AddressBook) -> None:
+    book.add((A,), 0.0)
+    for _ in range(5):
+        now_s = book.next_try_s() or 0.0
+        book.take(now_s)
+        book.release(A, now_s, worked=False)
+    book.add((A,), now_s)
+    assert book.next_try_s() == now_s + FIRST_RETRY_S
+
+
+def test_a_resting_address_is_left_alone_until_then(book: AddressBook) -> None:
+    book.add((A, B), 0.0)
+    taken = book.take(0.0)
+    assert taken is not None
+    book.rest(taken, 600.0)
+    book.release(taken, 1.0, worked=True)
+    other = book.take(1.0)
+    assert {taken, other} == {A, B}
+    assert book.take(599.0) is None
+    assert book.take(600.0) == taken
+
+
+def test_a_rest_is_not_cut_short_by_the_conductor_naming_it(book: AddressBook) -> None:
+    book.add((A,), 0.0)
+    book.take(0.0)
+    book.rest(A, 600.0)
+    book.release(A, 1.0, worked=True)
+    book.add((A,), 2.0)
+    assert book.next_try_s() == 600.0
+
+
+def test_our_own_address_is_never_dialled_again(book: AddressBook) -> None:
+    book.add((A, B), 0.0)
+    book.is_own(A)
+    book.add((A,), 1.0)
+    assert len(book) == 1
+    assert book.take(1.0) == B
+    book.release(A, 2.0, worked=False)
+    assert book.take(2.0) is None
+
+
+def test_a_banned_host_is_gone_with_all_its_ports(book: AddressBook) -> None:
+    book.add((A, ("10.0.0.1", 7000), B), 0.0)
+    book.ban("10.0.0.1", b"bad-peer-id-bad-peer")
+    book.add((A,), 1.0)
+    assert len(book) == 1
+    assert book.take(1.0) == B
+    assert book.is_banned("10.0.0.1", b"")
+    assert book.is_banned("10.0.0.9", b"bad-peer-id-bad-peer")
+    assert not book.is_banned("10.0.0.2", b"")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.4.5", "::1"])
+def test_on_this_machine_a_ban_hits_the_peer_id_alone(book: AddressBook, host: str) -> None:
+    book.add(((host, 6881),), 0.0)
+    book.ban(host, b"bad-peer-id-bad-peer")
+    assert not book.is_banned(host, b"good-peer-id-good-pe")
+    assert book.is_banned(host, b"bad-peer-id-bad-peer")
+    assert book.take(0.0) == (host, 6881)
+
+
+def test_only_literals_of_this_machine_are_loopback() -> None:
+    assert is_loopback("127.0.0.1")
+    assert not is_loopback("10.0.0.1")
+    assert not is_loopback("localhost.example")
+    assert not is_loopback("fe80::1%eth0")
+
+
+def test_a_flood_of_addresses_is_bounded_but_one_by_hand_always_finds_room(book: AddressBook) -> None:
+    flood = tuple((f"10.{number >> 8}.{number & 255}.1", 1) for number in range(MAX_KNOWN + 500))
+    book.add(flood, 0.0)
+    assert len(book) == MAX_KNOWN
+    book.add((C,), 0.0, by_hand=True)
+    assert len(book) == MAX_KNOWN + 1
+
+
+def test_releasing_what_was_never_known_is_harmless(book: AddressBook) -> None:
+    book.release(A, 0.0, worked=True)
+    book.rest(A, 5.0)
+    assert len(book) == 0
