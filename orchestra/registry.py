@@ -96,7 +96,8 @@ class Registry:
                 self._members -= 1
             return Sample(_counts(roster))
         if sighting.listed:
-            roster = roster or self._found(sighting.info_hash, key[:-2])
+            if roster is None:
+                roster = self._found(sighting.info_hash, key[:-2])
             self._rosters[sighting.info_hash] = (roster, now_s)
             self._rosters.move_to_end(sighting.info_hash)
             self._put(roster, key, sighting, now_s)

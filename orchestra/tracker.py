@@ -48,7 +48,7 @@ class Tracker:
     ) -> None:
         self.interval_s = interval_s
         self.min_interval_s = max(1, interval_s // 12)
-        self._registry = registry or Registry(SILENT_INTERVALS * interval_s)
+        self._registry = Registry(SILENT_INTERVALS * interval_s) if registry is None else registry
         self._clock = clock
         self._lock = threading.Lock()
         self._full = False
