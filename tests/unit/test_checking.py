@@ -116,35 +116,93 @@ def test_once_stopped_the_rest_is_not_looked_at(tmp_path: Path) -> None:
     assert nothing == bytes(1000)
 
 
+class Reads:
+    """Stands in for `read_at`: counts, and holds the threads back as the test needs it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.by_main = self.by_helper = 0
+        self.helper_began = threading.Event()
+        self.main_joins = threading.Event()
+        monkeypatch.setattr(checking, "read_at", self)
+        join = checking._CheckHelper.join
+
+        def say_and_join(helper: checking._CheckHelper, timeout: float | None = None) -> None:
+            self.main_joins.set()
+            join(helper, timeout)
+
+        monkeypatch.setattr(checking._CheckHelper, "join", say_and_join)
+
+    def __call__(self, fd: int, views: list[memoryview], offset: int) -> None:
+        if threading.current_thread().name == "check-parts":
+            self.by_helper += 1
+            self.helper_began.set()
+            self.helper_reads()
+        else:
+            assert self.helper_began.wait(10)
+            self.by_main += 1
+            self.main_reads()
+        positioned.read_at(fd, views, offset)
+
+    def helper_reads(self) -> None:
+        """The helper is slow: it goes on when the main thread has nothing left to do."""
+        assert self.main_joins.wait(10)
+
+    def main_reads(self) -> None:
+        """The main thread is as fast as it can be."""
+
+
 @pytest.mark.usefixtures("small_buffers")
-def test_what_the_progress_callback_raises_ends_both_threads(tmp_path: Path) -> None:
+def test_what_a_slow_helper_has_begun_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    composition = compose(tmp_path, 20_000, 5000)
+    reads = Reads(monkeypatch)
+    assert check(composition.path, composition) == b"\1\1\1\1"
+    assert (reads.by_main, reads.by_helper) == (15, 5)
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_what_the_progress_callback_raises_ends_both_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     composition = compose(tmp_path, 100_000, 100)
+    reads = Reads(monkeypatch)
 
     def interrupt(_done_bytes: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         check_parts(composition.path, composition.score, on_progress=interrupt, stopped=lambda: False)
+    assert (reads.by_main, reads.by_helper) == (1, 1)
 
 
 @pytest.mark.usefixtures("small_buffers")
-@pytest.mark.parametrize("in_helper", [False, True])
-def test_a_read_error_in_either_thread_is_raised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_helper: bool
-) -> None:
-    composition = compose(tmp_path, 100_000, 100)
-    real, failed = positioned.read_at, threading.Event()
-
-    def fail(fd: int, views: list[memoryview], offset: int) -> None:
-        if (threading.current_thread().name == "check-parts") is in_helper:
-            failed.set()
+def test_a_read_error_in_the_main_thread_ends_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class MainFails(Reads):
+        def main_reads(self) -> None:
             raise OSError(5, "Input/output error")
-        assert failed.wait(10)  # else the other thread could do all the work before
-        real(fd, views, offset)
 
-    monkeypatch.setattr(checking, "read_at", fail)
+    composition = compose(tmp_path, 100_000, 100)
+    reads = MainFails(monkeypatch)
     with pytest.raises(OSError, match="Input/output error"):
         check(composition.path, composition)
+    assert (reads.by_main, reads.by_helper) == (1, 1)
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_a_read_error_in_the_helper_ends_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class HelperFails(Reads):
+        def helper_reads(self) -> None:
+            raise OSError(5, "Input/output error")
+
+        def main_reads(self) -> None:
+            for thread in threading.enumerate():
+                if thread.name == "check-parts":
+                    thread.join(10)
+
+    composition = compose(tmp_path, 100_000, 100)
+    reads = HelperFails(monkeypatch)
+    with pytest.raises(OSError, match="Input/output error"):
+        check(composition.path, composition)
+    assert (reads.by_main, reads.by_helper) == (1, 1)
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
