@@ -202,7 +202,8 @@ def test_a_read_error_in_the_helper_ends_both(tmp_path: Path, monkeypatch: pytes
     reads = HelperFails(monkeypatch)
     with pytest.raises(OSError, match="Input/output error"):
         check(composition.path, composition)
-    assert (reads.by_main, reads.by_helper) == (1, 1)
+    assert reads.by_main <= 1
+    assert reads.by_helper == 1
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
