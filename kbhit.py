@@ -121,12 +121,12 @@ else:
         def open(self) -> None:
             """Take the terminal, if we are in the foreground; listen."""
             os.set_blocking(self._wake_write, False)
-            self._catch_signals()
-            self._take()
             try:
+                self._catch_signals()
+                self._take()
                 self._thread.start()
-            except BaseException:  # no thread to be had: leave nothing behind
-                self._release()
+            except BaseException:  # no thread to be had, or interrupted: leave nothing behind
+                self.close()
                 raise
 
         def close(self) -> None:
@@ -134,7 +134,8 @@ else:
             try:
                 self._ending = True
                 self._wake()
-                self._thread.join()
+                if self._thread.ident is not None:
+                    self._thread.join()
             finally:
                 self._release()
 

@@ -80,21 +80,21 @@ def run(
     _open_closed_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
     console = _early_console(parser.program, argv)
-    with as_exceptions():
-        try:
+    try:
+        with as_exceptions():
             code = _run(parser, body, argv, console, usage_if_empty=usage_if_empty)
-            sys.stdout.flush()
-        except (OutputClosed, BrokenPipeError):
-            _abandon_stdout()
-            return die_by(signal.SIGPIPE) if hasattr(signal, "SIGPIPE") else ExitCode.FAILED
-        except Signalled as ended:
-            return die_by(ended.signum)
-        except KeyboardInterrupt:
-            return die_by(signal.SIGINT)
-        except OSError as error:
-            _abandon_stdout()
-            console.err(f"{parser.program}: error: cannot write to standard output: {error.strerror}")
-            return ExitCode.STORAGE
+        sys.stdout.flush()
+    except (OutputClosed, BrokenPipeError):
+        _abandon_stdout()
+        return die_by(signal.SIGPIPE) if hasattr(signal, "SIGPIPE") else ExitCode.FAILED
+    except Signalled as ended:
+        return die_by(ended.signum)
+    except KeyboardInterrupt:
+        return die_by(signal.SIGINT)
+    except OSError as error:
+        _abandon_stdout()
+        console.err(f"{parser.program}: error: cannot write to standard output: {error.strerror}")
+        return ExitCode.STORAGE
     return code
 
 

@@ -34,14 +34,19 @@ def as_exceptions() -> Iterator[None]:
     """Within the block, SIGINT raises KeyboardInterrupt, SIGTERM and SIGHUP raise Signalled; once."""
     old: dict[int, Any] = {}
     usual = (signal.SIG_DFL, signal.default_int_handler)
+    restore_terminal = _terminal_restorer()
     if threading.current_thread() is threading.main_thread():
-        handler = _raise_once(_terminal_restorer())
+        handler = _raise_once(restore_terminal)
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             signum = getattr(signal, name, None)  # Windows has no SIGHUP
             if signum is not None and signal.getsignal(signum) in usual:
                 old[signum] = signal.signal(signum, handler)
     try:
         yield
+    except BaseException:
+        # An exception in the middle of taking the terminal left nobody to give it back.
+        restore_terminal()
+        raise
     finally:
         for signum, previous in old.items():
             signal.signal(signum, previous)
@@ -107,10 +112,14 @@ def _terminal_restorer() -> Callable[[], None]:
     try:
         import termios  # noqa: PLC0415 - POSIX only
 
-        modes = termios.tcgetattr(0)
-    except (ImportError, OSError, ValueError):
+    except ImportError:
         return lambda: None
-    except termios.error:
+    try:
+        ours = os.tcgetpgrp(0) == os.getpgrp()  # else these are the modes of the shell, while it edits a line
+        modes = termios.tcgetattr(0)
+    except (OSError, termios.error):  # no terminal
+        return lambda: None
+    if not ours:
         return lambda: None
 
     def restore() -> None:

@@ -55,8 +55,8 @@ from kbhit import Keys
 from orchestra import cli
 def body(arguments, console):
     with Keys(print):
-        console.note("ready")
         try:
+            console.note("ready")
             threading.Event().wait()
         finally:
             console.note("stopping")
@@ -84,7 +84,9 @@ while True:
     print("stopped by", signal.Signals(os.WSTOPSIG(status)).name, echo, flush=True)
     os.tcsetpgrp(0, job.pid)
     os.killpg(job.pid, signal.SIGCONT)
+os.tcsetpgrp(0, os.getpgrp())
 print("job ended", flush=True)
+os.read(0, 1)
 """
 
 
@@ -121,6 +123,13 @@ class Terminal:
             self.written += os.read(self.ours, 4096).decode()
         before, _, self.written = self.written.partition(text)
         return before
+
+    def read_until_the_job_ended(self, shell: subprocess.Popen[bytes]) -> str:
+        """All that was written until then. The shell waits for a key: when it goes, unread output is lost."""
+        text = self.read_until("job ended")
+        self.type("\n")
+        assert shell.wait(DEADLINE_S) == 0
+        return text
 
     def local_modes(self) -> int:
         modes = termios.tcgetattr(self.theirs)[3]
@@ -206,8 +215,7 @@ def test_control_c_still_interrupts_and_restores(terminal: Terminal) -> None:
     terminal.read_until("ready")
     terminal.type("\x03")
     terminal.read_until("KeyboardInterrupt")
-    terminal.read_until("job ended")
-    assert job.wait(DEADLINE_S) == 0
+    terminal.read_until_the_job_ended(job)
     assert termios.tcgetattr(terminal.theirs) == before
 
 
@@ -224,8 +232,7 @@ def test_a_second_control_c_ends_a_program_that_hangs_and_still_restores(
     terminal.type("\x03")
     terminal.read_until("stopping")
     terminal.type("\x03")
-    terminal.read_until("job ended")
-    assert job.wait(DEADLINE_S) == 0
+    terminal.read_until_the_job_ended(job)
     assert termios.tcgetattr(terminal.theirs) == before
 
 
@@ -243,8 +250,7 @@ def test_the_shell_has_its_modes_while_suspended_and_we_have_ours_again_after(te
         terminal.type(key)
         terminal.read_until(f"key '{key}'")
     terminal.type("q")
-    terminal.read_until("job ended")
-    assert job.wait(DEADLINE_S) == 0
+    terminal.read_until_the_job_ended(job)
     assert termios.tcgetattr(terminal.theirs) == before
 
 
@@ -259,10 +265,9 @@ def test_a_background_job_is_not_stopped_and_leaves_the_terminal_alone(terminal:
         assert is_line_mode(terminal.local_modes())
         terminal.type("q\n")
         os.write(go_write, b".")
-        text = terminal.read_until("job ended")
+        text = terminal.read_until_the_job_ended(job)
         assert "done" in text
         assert "stopped" not in text
-        assert job.wait(DEADLINE_S) == 0
     finally:
         os.close(go_write)
 
