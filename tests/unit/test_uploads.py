@@ -1,0 +1,157 @@
+"""Answering requests: what waits, what the reader is given, and how much at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestra.errors import RemoteProtocolError
+from orchestra.geometry import Geometry
+from orchestra.messages import Read
+from orchestra.peer import Peer
+from orchestra.uploads import MAX_ASKED, MAX_BATCH_BLOCKS, READS_AT_ONCE, Uploads
+from orchestra.wire import BLOCK_BYTES, BlockSpan
+from tests.fakes import ListInbox, bitfield, make_peer
+
+GEOMETRY = Geometry(100 * (1 << 20), 1 << 20)
+HAVE = bitfield(100, *range(99))
+
+
+class Desk:
+    """Uploads with a reader that is a list, and one peer that is not choked."""
+
+    def __init__(self) -> None:
+        self.reader = ListInbox()
+        self.uploads = Uploads(GEOMETRY, HAVE, self.reader)
+        self.peer = self.peer_of(1)
+
+    @staticmethod
+    def peer_of(key: int) -> Peer:
+        peer = make_peer(key, GEOMETRY)
+        peer.choked = False
+        return peer
+
+    def read(self) -> list[list[BlockSpan]]:
+        """The batches that the reader was given since the last time."""
+        return [message.blocks for message in self.reader.take() if isinstance(message, Read)]
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def blocks(count: int, first: int = 0) -> list[BlockSpan]:
+    """So many blocks in order, from block number `first` on."""
+    return [((n // 64), n % 64 * BLOCK_BYTES, BLOCK_BYTES) for n in range(first, first + count)]
+
+
+def test_requests_go_to_the_reader_in_the_order_in_which_they_came(desk: Desk) -> None:
+    desk.uploads.asked(desk.peer, blocks(3), 0.0)
+    [read] = desk.reader.take()
+    assert (read.key, read.outbox, read.blocks) == (1, desk.peer.link, blocks(3))
+
+
+def test_the_reader_has_two_batches_of_a_peer_at_the_most(desk: Desk) -> None:
+    desk.uploads.asked(desk.peer, blocks(100), 0.0)
+    given = desk.read()
+    assert len(given) == READS_AT_ONCE
+    desk.uploads.asked(desk.peer, blocks(100, 100), 0.0)
+    assert desk.read() == []
+    while desk.peer.asked:
+        desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
+        given += desk.read()
+    assert [block for batch in given for block in batch] == blocks(200)
+    assert desk.peer.reading <= READS_AT_ONCE
+
+
+def test_batches_grow_for_a_peer_that_takes_them_fast_and_shrink_for_a_slow_one(desk: Desk) -> None:
+    now_s, sizes = 0.0, []
+    desk.uploads.asked(desk.peer, blocks(MAX_ASKED), now_s)
+    for _ in range(10):
+        sizes += [len(batch) for batch in desk.read()]
+        now_s += 0.001
+        desk.uploads.sent(desk.peer, BLOCK_BYTES, now_s)
+    assert sizes == sorted(sizes)
+    assert max(sizes) == MAX_BATCH_BLOCKS
+    desk.peer.asked.clear()
+    desk.uploads.asked(desk.peer, blocks(MAX_ASKED), now_s)
+    sizes = []
+    for _ in range(8):
+        desk.read()
+        now_s += 2.0
+        desk.uploads.sent(desk.peer, BLOCK_BYTES, now_s)
+        sizes.append(desk.peer.batch_blocks)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 1
+
+
+def test_what_was_sent_is_counted_for_the_peer_and_for_all(desk: Desk) -> None:
+    other = desk.peer_of(2)
+    desk.uploads.asked(desk.peer, blocks(1), 0.0)
+    desk.uploads.asked(other, blocks(1), 0.0)
+    desk.uploads.sent(desk.peer, 1000, 1.0)
+    desk.uploads.sent(other, 234, 1.0)
+    assert (desk.peer.up.total_bytes, other.up.total_bytes) == (1000, 234)
+    assert desk.uploads.total_bytes == 1234
+
+
+def test_a_choked_peers_requests_are_dropped(desk: Desk) -> None:
+    desk.peer.choked = True
+    desk.uploads.asked(desk.peer, blocks(3), 0.0)
+    assert not desk.peer.asked
+    assert desk.read() == []
+
+
+def test_a_choke_drops_what_waits(desk: Desk) -> None:
+    desk.uploads.asked(desk.peer, blocks(100), 0.0)
+    desk.read()
+    desk.uploads.choke(desk.peer)
+    desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
+    desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
+    assert desk.read() == []
+    assert desk.peer.reading == 0
+
+
+def test_a_cancel_takes_back_what_the_reader_has_not_got_yet(desk: Desk) -> None:
+    desk.uploads.asked(desk.peer, blocks(12), 0.0)
+    given = [block for batch in desk.read() for block in batch]
+    desk.uploads.cancelled(desk.peer, [*blocks(2, 10), (99, 0, 1), given[0]])
+    while desk.peer.reading:
+        desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
+        given += [block for batch in desk.read() for block in batch]
+    assert given == blocks(10)
+
+
+def test_a_flood_of_requests_waits_only_up_to_the_bound(desk: Desk) -> None:
+    for _ in range(20):
+        desk.uploads.asked(desk.peer, blocks(5000), 0.0)
+        assert len(desk.peer.asked) <= MAX_ASKED
+
+
+@pytest.mark.parametrize("choked", [False, True])
+@pytest.mark.parametrize(
+    "block",
+    [
+        (100, 0, BLOCK_BYTES),
+        (2**32 - 1, 0, 1),
+        (0, 0, 0),
+        (0, 0, BLOCK_BYTES + 1),
+        (0, 0, 2**31),
+        (0, (1 << 20) - 1, 2),
+        (0, 1 << 20, 1),
+        (99, 0, BLOCK_BYTES),
+    ],
+)
+def test_a_request_that_cannot_be_breaks_the_protocol(desk: Desk, block: BlockSpan, choked: bool) -> None:
+    desk.peer.choked = choked
+    with pytest.raises(RemoteProtocolError, match=f"a request for .*{block[0]}"):
+        desk.uploads.asked(desk.peer, [*blocks(2), block], 0.0)
+    assert desk.read() == []
+
+
+def test_a_peer_that_is_being_closed_is_not_served(desk: Desk) -> None:
+    desk.uploads.asked(desk.peer, blocks(100), 0.0)
+    desk.read()
+    desk.peer.close("over")
+    desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
+    assert desk.read() == []
