@@ -1,4 +1,4 @@
-"""The commands for a fresh clone: `python3 run.py demo [FILE]`, `python3 run.py test [PYTEST ARGUMENTS]`.
+"""The commands for a fresh clone: `python3 run.py demo`, `python3 run.py test`, `python3 run.py bench`.
 
 Makes a virtual environment in .venv beside this file, installs what is
 missing, and runs the command in it. Needs Python 3.10 or newer and, the first
@@ -35,6 +35,7 @@ OURS = VENV / "made-by-run.py"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 CORE = ("requirements.txt",)
 TEST = ("requirements.txt", "tests/requirements.txt")
+BENCH = ("requirements.txt", "benchmarks/requirements.txt")
 USAGE = 2
 
 
@@ -72,9 +73,16 @@ def test(arguments: list[str]) -> int:
     return first_failure
 
 
+def bench(arguments: list[str]) -> int:
+    """measure against others of the trade; -h tells what there is"""
+    prepare(BENCH)
+    return call([str(PYTHON), "-m", "benchmarks", *arguments])
+
+
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "demo": ("[FILE]", demo),
     "test": ("[PYTEST ARGUMENTS]", test),
+    "bench": ("[NAME ...]", bench),
 }
 
 

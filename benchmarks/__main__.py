@@ -1,0 +1,86 @@
+"""The body of `python3 run.py bench`: run benchmarks, print their tables. Main thread."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import transfer
+from benchmarks.composition import workspace
+from benchmarks.plan import Plan
+from benchmarks.processes import BenchmarkError
+from benchmarks.tables import Table
+from orchestra import humans
+
+BENCHMARKS: dict[str, Callable[[Plan], list[Table]]] = {
+    "transfer": transfer.run,
+}
+
+
+def size(text: str) -> int:
+    """Bytes from 256M."""
+    try:
+        return humans.parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: write bytes as 16384, 16K or 1M") from error
+
+
+def sizes(text: str) -> list[int]:
+    """Bytes from 16K,1M."""
+    return [size(word) for word in text.split(",")]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="run.py bench", description="Measure, beside others of the trade.",
+        epilog=f"names: {', '.join(BENCHMARKS)}",
+    )  # fmt: skip
+    parser.add_argument("names", metavar="NAME", nargs="*", help="what to measure (default: everything)")
+    parser.add_argument("--runs", type=int, default=5, help="runs of which the median counts (default: 5)")
+    parser.add_argument("--size", type=size, default=1 << 30, help="bytes in the file (default: 1G)")
+    parser.add_argument(
+        "--parts", type=sizes, default=[1 << 20, 16384], help="part sizes of a transfer (default: 1M,16K)"
+    )
+    parser.add_argument(
+        "--only", metavar="WHO", type=lambda text: text.split(","), default=[],
+        help="contenders by the start of their names: ours,libtorrent,limit",
+    )  # fmt: skip
+    return parser
+
+
+def main() -> int:
+    """Run what was asked for."""
+    parser = make_parser()
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(BENCHMARKS)
+    if unknown or arguments.runs < 1:
+        parser.error(f"no benchmark {', '.join(unknown)}" if unknown else "--runs: at least 1")
+    try:
+        with workspace() as folder:
+            for name in arguments.names or BENCHMARKS:
+                for table in BENCHMARKS[name](plan_of(arguments, folder)):
+                    print(f"\n{table.as_text()}\n", flush=True)
+    except BenchmarkError as error:
+        print(f"run.py bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def plan_of(arguments: argparse.Namespace, folder: Path) -> Plan:
+    """The options as a plan."""
+    return Plan(
+        folder=folder,
+        runs=arguments.runs,
+        size_bytes=arguments.size,
+        part_sizes=tuple(arguments.parts),
+        only=tuple(arguments.only),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
