@@ -7,37 +7,25 @@ and `take` blocks until one is free, which is how a slow disk slows the network.
 from __future__ import annotations
 
 import queue
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
-BUFFER_BYTES = 1 << 20
-
-
-class PooledBuffer:
-    """`data` is the memory. Whoever was handed it last gives it back, once."""
-
-    __slots__ = ("_home", "data")
-
-    def __init__(self, home: queue.SimpleQueue[PooledBuffer], length_bytes: int) -> None:
-        self.data = bytearray(length_bytes)
-        self._home = home
-
-    def give_back(self) -> None:
-        """Return the buffer to its pool; it must not be touched afterwards."""
-        self._home.put(self)
+T = TypeVar("T")
 
 
-class BufferPool:
-    """Up to `count` buffers of `length_bytes`, made when they are first needed."""
+class Pool(Generic[T]):
+    """Up to `count` things made by `make(pool)` when they are first needed; each goes back by `put`."""
 
-    def __init__(self, count: int, length_bytes: int = BUFFER_BYTES) -> None:
-        self.length_bytes = length_bytes
-        self._free: queue.SimpleQueue[PooledBuffer] = queue.SimpleQueue()
-        # One token for each buffer that may still be made; a SimpleQueue, so that any thread may take it.
+    def __init__(self, count: int, make: Callable[[Pool[T]], T]) -> None:
+        self._make = make
+        self._free: queue.SimpleQueue[T] = queue.SimpleQueue()
+        # One token for each that may still be made: a queue, so that any thread may take it.
         self._unmade: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(count):
             self._unmade.put(None)
 
-    def take(self) -> PooledBuffer:
-        """A buffer with arbitrary contents; blocks while all are in use."""
+    def take(self) -> T:
+        """One that is free, with arbitrary contents; blocks while all are in use."""
         try:
             return self._free.get_nowait()
         except queue.Empty:
@@ -46,4 +34,22 @@ class BufferPool:
             self._unmade.get_nowait()
         except queue.Empty:
             return self._free.get()
-        return PooledBuffer(self._free, self.length_bytes)
+        return self._make(self)
+
+    def put(self, item: T) -> None:
+        """Give one back."""
+        self._free.put(item)
+
+
+class PooledBuffer:
+    """`data` is the memory. Whoever was handed it last gives it back, once."""
+
+    __slots__ = ("_pool", "data")
+
+    def __init__(self, pool: Pool[PooledBuffer], length_bytes: int) -> None:
+        self.data = bytearray(length_bytes)
+        self._pool = pool
+
+    def give_back(self) -> None:
+        """Return the buffer to its pool; it must not be touched afterwards."""
+        self._pool.put(self)

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import netutils
-from orchestra.buffers import BufferPool, PooledBuffer
+from orchestra.buffers import Pool
 from orchestra.errors import RemoteProtocolError
+from orchestra.landing import Landing
 from orchestra.messages import Address, BlocksReady, BlocksSent, LinkClosed, LinkUp, Received
 from orchestra.text import safe
 from orchestra.wire import HANDSHAKE_BYTES, Blocks, Decoder, Handshake, decode_handshake, encode_handshake
@@ -58,7 +59,7 @@ class Connection(Worker):
         report: Callable[[Any], None],
         *,
         sock: socket.socket | None,
-        pool: BufferPool,
+        pool: Pool[Landing],
         cancel: netutils.Cancel,
     ) -> None:
         super().__init__(f"peer-{key}-in", report)
@@ -161,32 +162,34 @@ class Connection(Worker):
             # Wait without a buffer, so that a hundred idle peers hold none.
             if not sock.recv(1, socket.MSG_PEEK):
                 raise EOFError
-            buffer = self._pool.take()
+            landing = self._pool.take()
             try:
-                rest = self._receive_into(sock, buffer, rest, decoder)
+                rest = self._receive_into(sock, landing, rest, decoder)
             except BaseException:
-                buffer.give_back()
+                landing.give_back()
                 raise
 
     def _receive_into(
-        self, sock: socket.socket, buffer: PooledBuffer, rest: bytes, decoder: Decoder
+        self, sock: socket.socket, landing: Landing, rest: bytes, decoder: Decoder
     ) -> bytes:
         """Receive once, report the whole messages, return the bytes of the one that is not whole yet.
 
-        Gives the buffer back, or passes it on with the report; not when it raises.
+        Gives the landing back, or passes it on with the report; not when it raises.
         """
-        view = memoryview(buffer.data)
-        view[: len(rest)] = rest
-        got = sock.recv_into(view[len(rest) :])
+        landing.lay(rest)
+        if hasattr(sock, "recvmsg_into"):
+            got = sock.recvmsg_into(landing.room(len(rest)))[0]
+        else:  # Windows
+            data = sock.recv(Landing.capacity_bytes - len(rest))
+            landing.lay(rest + data)
+            got = len(data)
         if got == 0:
             raise EOFError
-        end = len(rest) + got
-        messages, used = decoder.decode(view, end)
-        rest = bytes(view[used:end])
+        messages, rest = landing.decode(len(rest) + got, decoder)
         if any(message.__class__ is Blocks for message in messages):
-            self._report(Received(self.key, messages, buffer))
+            self._report(Received(self.key, messages, landing))
         else:
-            buffer.give_back()
+            landing.give_back()
             # A keep-alive is no message, but a sign of life.
             self._report(Received(self.key, messages, None))
         return rest

@@ -11,8 +11,8 @@ nothing is missing, blocks that others still owe are asked of a second peer too
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
+from orchestra.flight import Flight
 from orchestra.geometry import Geometry
 from orchestra.peer import Peer
 from orchestra.picker import PartState, Picker
@@ -25,41 +25,6 @@ SNUB_S = 20.0
 MAX_STRAY_BLOCKS = 512
 """Blocks that came unasked, or too late, before a peer is closed: a choke or a cancel leaves some."""
 END_GAME_SOURCES = 2
-
-
-@dataclass(slots=True)
-class Flight:
-    """Neighbouring parts being fetched from one peer; mostly just one part.
-
-    Blocks are named by their keys. `owner` is the key of the peer that they
-    are asked of, None when that peer has left.
-    """
-
-    parts: range
-    owner: int | None
-    unasked: int
-    """The first block that was never asked for; so are all from there to `end`."""
-    end: int
-    waiting: int
-    """How many blocks have not arrived."""
-    returned: list[int] = field(default_factory=list)
-    """Blocks that were asked for, and given back."""
-    sources: set[int] = field(default_factory=set)
-    """Keys of the peers whose blocks were accepted."""
-
-    @property
-    def askable(self) -> bool:
-        """True when there are blocks that nobody owes us."""
-        return bool(self.returned) or self.unasked < self.end
-
-    def take(self, room: int) -> list[int]:
-        """Up to `room` blocks to ask for now."""
-        taken = self.returned[:room]
-        del self.returned[:room]
-        fresh = min(room - len(taken), self.end - self.unasked)
-        taken += range(self.unasked, self.unasked + fresh)
-        self.unasked += fresh
-        return taken
 
 
 class Downloads:
@@ -86,6 +51,7 @@ class Downloads:
         self._flights: dict[int, Flight] = {}
         self._orphans: list[Flight] = []
         self._disputed: set[int] = set()
+        self._asked_twice: set[int] = set()
         self.wasted_bytes = 0
 
     # Asking
@@ -106,6 +72,7 @@ class Downloads:
             keys += flight.take(room - len(keys))
         if not keys and not peer.outstanding and not self._picker.missing:
             keys = self._end_game(peer, room)
+            self._asked_twice.update(keys)
         if not keys:
             return
         if not peer.outstanding:
@@ -116,17 +83,22 @@ class Downloads:
     def _flight_for(self, peer: Peer) -> Flight | None:
         """Askable parts that `peer` has begun, else some that were orphaned, else new ones."""
         while peer.to_ask:
-            flight = self._flights.get(peer.to_ask[0])
-            if flight is not None and flight.owner == peer.key and flight.askable:
+            flight = peer.to_ask[0]
+            if flight.owner == peer.key and flight.askable:
                 return flight
             peer.to_ask.popleft()
         for flight in self._orphans:
-            if flight.askable and all(index in peer.have for index in flight.parts):
+            if flight.askable and all(index in peer.have for index in self._open_parts(flight)):
                 self._orphans.remove(flight)
                 return self._adopt(flight, peer)
         parts = self._picker.pick(peer.have)
         if not parts:
             return None
+        if len(parts) > 1 and not self._disputed.isdisjoint(parts):
+            # A disputed part flies alone, so that it has one author.
+            for index in parts[1:]:
+                self._picker.mark_missing(index)
+            parts = parts[:1]
         first = self._geometry.key(parts.start, 0)
         end = self._geometry.key(parts.stop - 1, 0) + self._geometry.part_blocks(parts.stop - 1)
         flight = Flight(parts, peer.key, first, end, end - first)
@@ -136,8 +108,12 @@ class Downloads:
     @staticmethod
     def _adopt(flight: Flight, peer: Peer) -> Flight:
         flight.owner = peer.key
-        peer.to_ask.append(flight.parts.start)
+        peer.to_ask.append(flight)
         return flight
+
+    def _open_parts(self, flight: Flight) -> list[int]:
+        """Its parts that were not judged yet."""
+        return [index for index in flight.parts if self._flights.get(index) is flight]
 
     def _end_game(self, peer: Peer, room: int) -> list[int]:
         """Blocks that another peer owes us and this one has: of the part that lacks most, the last first."""
@@ -170,22 +146,28 @@ class Downloads:
         for _, wanted in accepted:
             self._received(peer, wanted)
         if accepted:
-            self._pace(peer, len(run.views), now_s)
+            self._pace(peer, sum(len(keys) for _, keys in accepted), now_s)
         return [part for part, _ in accepted]
 
     def _accept_singly(self, peer: Peer, run: Blocks) -> list[tuple[Blocks, range]]:
+        """Block by block: those that are wanted, each as a run of its own."""
         accepted = []
-        offset = run.offset
-        for view in run.views:
-            keys = self._geometry.run_keys(offset, len(view))
-            if keys is not None and len(keys) == 1 and keys.start in peer.outstanding:
-                accepted.append((Blocks(offset, len(view), [view]), keys))
-            offset += len(view)
+        offset, end = run.offset, run.offset + run.length
+        while offset < end:
+            key = self._geometry.boundary_key(offset)
+            if key is None or offset >= self._geometry.size_bytes:
+                break
+            length = self._geometry.offset(key + 1) - offset
+            if key in peer.outstanding and offset + length <= end:
+                views = _cut(run.views, offset - run.offset, length)
+                accepted.append((Blocks(offset, length, views), range(key, key + 1)))
+            offset += length
         return accepted
 
     def _received(self, peer: Peer, keys: range) -> None:
         peer.outstanding.difference_update(keys)
-        if not self._picker.missing:
+        if self._asked_twice and not self._asked_twice.isdisjoint(keys):
+            self._asked_twice.difference_update(keys)
             self._cancel_elsewhere(peer, keys)
         key = keys.start
         while key < keys.stop:
@@ -194,7 +176,8 @@ class Downloads:
             flight.sources.add(peer.key)
             flight.waiting -= stop - key
             if flight.waiting == 0:
-                self._picker.mark_checking(flight.parts)
+                for index in self._open_parts(flight):
+                    self._picker.mark_checking(index)
                 flight.owner = None
                 if flight in self._orphans:
                     self._orphans.remove(flight)
@@ -209,15 +192,14 @@ class Downloads:
                 other.outstanding.difference_update(late)
                 other.link.send(encode_cancels(list(map(self._geometry.span, late))))
 
-    @staticmethod
-    def _pace(peer: Peer, blocks: int, now_s: float) -> None:
+    def _pace(self, peer: Peer, blocks: int, now_s: float) -> None:
         """Let the queue follow the peer's speed: up by what came, down to what two seconds bring."""
         peer.block_at_s = now_s
         peer.snubbed = False
         peer.depth = min(MAX_DEPTH, peer.depth + blocks)
         if now_s - peer.depth_set_at_s >= 1.0:
             peer.depth_set_at_s = now_s
-            two_seconds = int(2 * peer.down.bytes_s(now_s)) // BLOCK_BYTES
+            two_seconds = int(2 * peer.down.bytes_s(now_s)) // min(BLOCK_BYTES, self._geometry.part_size_bytes)
             peer.depth = min(peer.depth, LEAST_DEPTH + two_seconds)
 
     # Results of the check
@@ -243,11 +225,8 @@ class Downloads:
 
     def give_back(self, peer: Peer) -> None:
         """`peer` left, choked us or stalls: what it owes us may be asked of others."""
-        owned = {
-            id(flight): flight
-            for flight in map(self._flights.get, peer.to_ask)
-            if flight is not None and flight.owner == peer.key
-        }
+        # In a fixed order, so that the same seed gives the same swarm.
+        owned = dict.fromkeys(flight for flight in self._flights.values() if flight.owner == peer.key)
         elsewhere: set[int] = set()
         for other in self._peers.values():
             if other is not peer:
@@ -256,32 +235,27 @@ class Downloads:
             flight = self._flights[self._geometry.part_of(key)]
             if key not in elsewhere:
                 flight.returned.append(key)
-            if flight.owner == peer.key:
-                owned[id(flight)] = flight
-            elif flight.owner is not None and key not in elsewhere:
-                self._peers[flight.owner].to_ask.append(flight.parts.start)
+                if flight.owner is not None and flight.owner != peer.key:
+                    self._peers[flight.owner].to_ask.append(flight)
         peer.outstanding.clear()
         peer.to_ask.clear()
-        for flight in owned.values():
+        for flight in owned:
             self._abandon(flight)
 
     def _abandon(self, flight: Flight) -> None:
         """A flight has lost its owner: back to missing if nothing of it came, else for another to go on."""
         flight.owner = None
+        parts = self._open_parts(flight)
         nobody_owes = flight.waiting == len(flight.returned) + flight.end - flight.unasked
-        if nobody_owes and not flight.sources:
-            for index in flight.parts:
+        disputed = not self._disputed.isdisjoint(parts)
+        if nobody_owes and (disputed or not flight.sources):
+            for index in parts:
                 del self._flights[index]
                 self._picker.mark_missing(index)
+                if flight.sources:
+                    # It must come from one peer whole: what came of it does not count.
+                    self._forget(index)
             return
-        if self._disputed and not self._disputed.isdisjoint(flight.parts):
-            # It must come from one peer whole: what came of it does not count.
-            first = self._geometry.key(flight.parts.start, 0)
-            flight.unasked, flight.waiting = first, flight.end - first
-            flight.returned.clear()
-            flight.sources.clear()
-            for index in flight.parts:
-                self._forget(index)
         self._orphans.append(flight)
 
     def find_snubs(self, now_s: float) -> list[Peer]:
@@ -311,4 +285,21 @@ class Downloads:
             owing = len(owed.intersection(range(first, flight.end)))
             if flight.waiting != owing + len(flight.returned) + flight.end - flight.unasked:
                 return f"{flight} with {owing} blocks owed"
+            if flight.owner is None and flight.waiting and flight not in self._orphans:
+                return f"{flight} belongs to nobody"
+            if flight.owner is not None and flight.askable:
+                owner = self._peers.get(flight.owner)
+                if owner is None or flight not in owner.to_ask:
+                    return f"{flight} will never be asked for"
         return ""
+
+
+def _cut(views: list[memoryview], start: int, length: int) -> list[memoryview]:
+    """The `length` bytes from `start` on of views that follow one another."""
+    found = []
+    for view in views:
+        if start < len(view) and length > 0:
+            found.append(view[start : start + length])
+            length -= len(found[-1])
+        start = max(0, start - len(view))
+    return found

@@ -238,7 +238,20 @@ class ReadFailed:
     reason: str
 
 
-# Orchestrator -> digest; digest -> orchestrator
+# Orchestrator and writer -> digest; digest -> orchestrator
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """From the writer: `run`, in `buffer`, goes on just where the last one ended. To be given back."""
+
+    buffer: Buffer
+    run: Blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Spoilt:
+    """From the writer: something that went along has turned out wrong."""
 
 
 @dataclass(frozen=True, slots=True)

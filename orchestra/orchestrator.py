@@ -380,8 +380,8 @@ class Orchestrator:
         self._ports.announcer.put(Stop())
         self._ports.listener.put(Stop())
         self.swarm.close_all("we stop")
-        for inbox in (self._ports.reader, self._ports.writer, self._ports.digest):
-            inbox.put(Stop())
+        self._ports.reader.put(Stop())
+        self._ports.writer.put(Stop())  # which passes it on to the digest thread
         self._maybe_end(now_s)
 
     def _maybe_end(self, now_s: float) -> None:

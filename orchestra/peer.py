@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestra.bitfield import Bitfield
+from orchestra.flight import Flight
 from orchestra.messages import Address, Outbox
 from orchestra.rate import Rate
 from orchestra.wire import BlockSpan
@@ -62,8 +63,8 @@ class Peer:
     depth: int = FIRST_DEPTH
     """How many blocks to keep outstanding."""
     depth_set_at_s: float = 0.0
-    to_ask: deque[int] = field(default_factory=deque)
-    """First parts of flights of this peer that may have blocks to ask for, the oldest first."""
+    to_ask: deque[Flight] = field(default_factory=deque)
+    """Flights of this peer that may have blocks to ask for, the oldest first."""
     block_at_s: float = 0.0
     """When it last sent a wanted block, or was first asked for one."""
     snubbed: bool = False

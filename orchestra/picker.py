@@ -67,9 +67,9 @@ class Picker:
         self._states[index] = PartState.HAVE
         self.have.add(index)
 
-    def mark_checking(self, parts: range) -> None:
-        """All blocks of these parts, which were in flight, have arrived."""
-        self._states[parts.start : parts.stop] = bytes((PartState.CHECKING,)) * len(parts)
+    def mark_checking(self, index: int) -> None:
+        """All blocks of a part that was in flight have arrived."""
+        self._states[index] = PartState.CHECKING
 
     def mark_missing(self, index: int) -> None:
         """A part in flight was given up, a checked one was wrong, or one we had went bad on disk."""

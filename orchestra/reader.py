@@ -12,7 +12,7 @@ import queue
 from collections.abc import Callable
 from typing import Any
 
-from orchestra.buffers import BufferPool, PooledBuffer
+from orchestra.buffers import Pool, PooledBuffer
 from orchestra.geometry import Geometry
 from orchestra.messages import BlocksReady, Read, ReadFailed, Stop, ThreadEnded
 from orchestra.storage import Storage
@@ -36,7 +36,8 @@ class Reader(Worker):
         self.inbox: queue.SimpleQueue[Read | Stop] = queue.SimpleQueue()
         self._storage = storage
         self._geometry = geometry
-        self._pool = BufferPool(buffers, MAX_BATCH_BLOCKS * (PIECE_HEADER_BYTES + BLOCK_BYTES))
+        length_bytes = MAX_BATCH_BLOCKS * (PIECE_HEADER_BYTES + BLOCK_BYTES)
+        self._pool: Pool[PooledBuffer] = Pool(buffers, lambda pool: PooledBuffer(pool, length_bytes))
 
     def work(self) -> None:
         """Serve until told to stop."""

@@ -14,11 +14,12 @@ from typing import Any
 
 import netutils
 from orchestra.announcer import Announcer
-from orchestra.buffers import BufferPool
+from orchestra.buffers import Pool
 from orchestra.connection import Connection, Identity
 from orchestra.digest import DigestWorker
 from orchestra.doorway import MAX_PEERS
 from orchestra.geometry import Geometry
+from orchestra.landing import Landing
 from orchestra.listener import Listener
 from orchestra.messages import Address, Ended, Quit
 from orchestra.orchestrator import STOPPING_S, Orchestrator, Phase, Ports, Task
@@ -48,7 +49,7 @@ class Connector:
     def __init__(self, identity: Identity, inbox: queue.Queue[Any]) -> None:
         self._identity = identity
         self._inbox = inbox
-        self._pool = BufferPool(RECEIVE_BUFFERS)
+        self._pool: Pool[Landing] = Pool(RECEIVE_BUFFERS, Landing)
         self._cancel = netutils.Cancel()
 
     def dial(self, key: int, address: Address) -> Connection:
@@ -125,9 +126,9 @@ class Session:
         self._connector = Connector(identity, self._orders)
         report = self._orders.put
         self._listener = Listener(port, report)
-        self._writer = Writer(storage, score, report)
         self._reader = Reader(storage, geometry, MAX_PEERS * READS_AT_ONCE, report)
         self._digest = DigestWorker(storage, report)
+        self._writer = Writer(storage, score, self._digest.inbox, report)
         self._announcer = Announcer(score.conductors, score.info_hash, peer_id=peer_id, report=report)
         self._workers: list[Worker] = [
             self._listener,

@@ -194,10 +194,14 @@ class Decoder:
     """
 
     def __init__(self, parts: int, part_size_bytes: int) -> None:
-        self._part_size_bytes = part_size_bytes
+        self.part_size_bytes = part_size_bytes
         self._bitfield_length = 1 + (parts + 7) // 8
         self._first = True
         self.max_message_bytes = 4 + max(9 + BLOCK_BYTES, self._bitfield_length, 2 + MAX_EXTENDED_BYTES)
+
+    def saw_messages(self) -> None:
+        """Messages were decoded elsewhere: a bitfield may not follow any more."""
+        self._first = False
 
     def decode(self, buffer: memoryview, end: int) -> tuple[list[Message], int]:
         """All whole messages in buffer[:end], and the number of bytes that they took.
@@ -208,7 +212,7 @@ class Decoder:
         messages: list[Message] = []
         position = 0
         unpack_head = _HEAD.unpack_from
-        part_size_bytes = self._part_size_bytes
+        part_size_bytes = self.part_size_bytes
         run: Blocks | None = None
         run_end = -1
         while end - position >= 4:

@@ -19,13 +19,17 @@ from orchestra.checking import check_open_file
 from orchestra.errors import OrchestraError, StorageError
 from orchestra.geometry import Geometry
 from orchestra.messages import (
+    Along,
+    Buffer,
     Checked,
     CheckProgress,
     DiskFailed,
     Forget,
+    Inbox,
     Install,
     Installed,
     PartsWritten,
+    Spoilt,
     Stop,
     ThreadEnded,
     Write,
@@ -53,13 +57,17 @@ class PartHash:
 class Writer(Worker):
     """Takes Write, Forget, Install, Stop; reports Checked, PartsWritten, Installed, DiskFailed."""
 
-    def __init__(self, storage: Storage, score: Score, report: Callable[[Any], None]) -> None:
+    def __init__(
+        self, storage: Storage, score: Score, digest: Inbox, report: Callable[[Any], None]
+    ) -> None:
         super().__init__("writer", report)
         self.inbox: queue.SimpleQueue[Write | Forget | Install | Stop] = queue.SimpleQueue()
         self._storage = storage
         self._score = score
         self._geometry = Geometry(score.size_bytes, score.part_size_bytes)
         self._hashes: dict[int, PartHash] = {}
+        self._digest = digest
+        self._along_bytes = 0
         self._failed = False
         self._shown_at_s = time.monotonic()
 
@@ -74,6 +82,8 @@ class Writer(Worker):
                 pass
         finally:
             self._storage.close()
+            # Only now is nothing passed on any more that would have to be given back.
+            self._digest.put(Stop())
         self._report(ThreadEnded(self.name))
 
     def _fail(self, error: OrchestraError) -> None:
@@ -117,10 +127,7 @@ class Writer(Worker):
     def _handle(self, message: Write | Forget | Install | Stop) -> bool:
         match message:
             case Write():
-                try:
-                    self._write(message)
-                finally:
-                    message.buffer.give_back()
+                self._write(message)
             case Forget(index):
                 self._hashes.pop(index, None)
             case Install():
@@ -131,17 +138,31 @@ class Writer(Worker):
 
     def _write(self, message: Write) -> None:
         if self._failed:
+            message.buffer.give_back()
             return
+        runs = _joined(message.runs)
         good: list[int] = []
         bad: list[int] = []
         try:
-            for run in _joined(message.runs):
+            for run in runs:
                 self._storage.write(run.views, run.offset)
                 self._hash_run(run, good, bad)
         except StorageError as error:
             self._fail(error)
+        self._pass_on(message.buffer, runs)
+        if bad and self._along_bytes:
+            self._digest.put(Spoilt())
+            self._along_bytes = -1
         if good or bad:
             self._report(PartsWritten(good, bad))
+
+    def _pass_on(self, buffer: Buffer, runs: list[Blocks]) -> None:
+        """Hand what came in order from the start to the digest thread: it need not read that from disk."""
+        if len(runs) == 1 and runs[0].offset == self._along_bytes:
+            self._along_bytes += runs[0].length
+            self._digest.put(Along(buffer, runs[0]))
+        else:
+            buffer.give_back()
 
     def _hash_run(self, run: Blocks, good: list[int], bad: list[int]) -> None:
         """Feed each block to its part's hash; a part that is whole goes to `good` or `bad`."""
