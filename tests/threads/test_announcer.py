@@ -176,6 +176,14 @@ def test_a_conductor_that_never_answered_is_not_told_goodbye() -> None:
         assert events_heard(conductor) == ["started"]
 
 
+def test_after_a_goodbye_it_can_be_started_again() -> None:
+    with FakeConductor(replying(GOOD)) as conductor, running(conductor.address) as (announcer, reports):
+        for event in ("started", "stopped", "started"):
+            announcer.put(order(event))
+            said = reports.next()
+            assert (type(said), said.event) == (Announced, event)
+
+
 def test_every_conductor_that_knows_us_is_told_goodbye() -> None:
     down = replying(http_reply(b"", "503 Later"))
     with (

@@ -216,6 +216,29 @@ def test_whoever_speaks_again_is_kept() -> None:
     assert swarms.announce(v4(2)) == [v4(1)]
 
 
+def test_among_those_who_speak_the_silent_are_found() -> None:
+    swarms = Swarms()
+    for number in (1, 2, 3):
+        swarms.announce(v4(number))
+    swarms.now_s += LIFETIME_S
+    swarms.announce(v4(1))
+    swarms.now_s += 1
+    assert swarms.announce(v4(3)) == [v4(1)]
+
+
+def test_among_swarms_that_are_announced_the_silent_are_found() -> None:
+    swarms = Swarms()
+    for number in range(5):
+        swarms.announce(v4(1), swarm=SWARM)
+        swarms.announce(v4(number), swarm=OTHER_SWARM)
+    swarms.now_s += LIFETIME_S
+    swarms.announce(v4(1), swarm=SWARM)
+    assert len(swarms.registry) == 6
+    swarms.now_s += 1
+    swarms.announce(v4(1), swarm=SWARM)
+    assert len(swarms.registry) == 1
+
+
 def test_a_swarm_of_the_silent_is_forgotten_by_announces_of_others_and_not_shown_by_a_scrape() -> None:
     swarms = Swarms()
     for number in range(50):

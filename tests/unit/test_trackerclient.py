@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
 import zlib
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 import netutils
 from orchestra.announce import AnnounceQuery, parse_announce
 from orchestra.announcereply import MAX_REPLY_BYTES
-from orchestra.trackerclient import Exchange, GivenUp, TrackerError
+from orchestra.trackerclient import Exchange, GivenUp, TrackerError, _TimedSocket
 from tests.fakeconductor import PATIENCE_S, FakeConductor, Script, http_reply, replying
 
 QUERY = AnnounceQuery(
@@ -143,6 +144,16 @@ def test_the_deadline_holds_however_slowly_it_trickles(head: bytes) -> None:
         Exchange(conductor.address, QUERY, timeout_s=0.3).run()
 
 
+def test_each_read_waits_only_for_what_is_left_of_the_deadline() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, _TimedSocket(ours, time.monotonic() + 0.05, 100) as timed:
+        with pytest.raises(TimeoutError):
+            timed.recv_into(bytearray(10))
+        theirs.sendall(b"too late")
+        with pytest.raises(TimeoutError):
+            timed.recv_into(bytearray(10))
+
+
 def test_nobody_listening_is_said_so() -> None:
     [listener] = netutils.listen("127.0.0.1", 0)
     address = netutils.address_of(listener.getsockname())
@@ -166,7 +177,7 @@ def test_abort_wakes_an_exchange_that_waits_for_the_reply(head: bytes) -> None:
         conductor.ended.wait()
 
     with FakeConductor(hang) as conductor:
-        exchange = Exchange(conductor.address, QUERY)
+        exchange = Exchange(conductor.address, QUERY, timeout_s=1e6)
 
         def abort_when_it_waits() -> None:
             sent.wait(PATIENCE_S)
