@@ -13,12 +13,13 @@ LAYERS: dict[str, str] = {
     # No thread, no clock, no socket: values in, values out. (regular only opens what score reads.)
     "pure": """
         addressbook addresses announce announcereply bencode bitfield choker doorway downloads errors
-        extension geometry humans messages metainfo names peer peers picker rate registry regular roster
-        schedule score scorelines swarm text uploads wire
+        extension flight geometry humans messages metainfo names peer peers picker rate registry regular
+        roster schedule score scorelines swarm text uploads wire
         """,
     # Files, sockets, and what threads are made of.
     "input and output": """
-        atomic buffers checking hashing logs positioned source storage tracker trackerapp trackerclient worker
+        atomic buffers checking hashing landing logs positioned source storage tracker trackerapp
+        trackerclient worker
         """,
     "threads": "announcer connection digest listener reader webserver writer",
     "orchestrator": "orchestrator",
