@@ -10,6 +10,7 @@ nothing is missing, blocks that others still owe are asked of a second peer too
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from orchestra.flight import Flight
@@ -199,7 +200,8 @@ class Downloads:
         peer.depth = min(MAX_DEPTH, peer.depth + blocks)
         if now_s - peer.depth_set_at_s >= 1.0:
             peer.depth_set_at_s = now_s
-            two_seconds = int(2 * peer.down.bytes_s(now_s)) // min(BLOCK_BYTES, self._geometry.part_size_bytes)
+            block_bytes = min(BLOCK_BYTES, self._geometry.part_size_bytes)
+            two_seconds = int(2 * peer.down.bytes_s(now_s)) // block_bytes
             peer.depth = min(peer.depth, LEAST_DEPTH + two_seconds)
 
     # Results of the check
@@ -280,9 +282,9 @@ class Downloads:
             if (self._picker.state(index) in moving) != (index in self._flights):
                 return f"part {index} is {self._picker.state(index).name}, flight {self._flights.get(index)}"
         owed = set().union(*(peer.outstanding for peer in self._peers.values()))
+        owed_of = Counter(self._flights[self._geometry.part_of(key)] for key in owed)
         for flight in self._flights.values():
-            first = self._geometry.key(flight.parts.start, 0)
-            owing = len(owed.intersection(range(first, flight.end)))
+            owing = owed_of[flight]
             if flight.waiting != owing + len(flight.returned) + flight.end - flight.unasked:
                 return f"{flight} with {owing} blocks owed"
             if flight.owner is None and flight.waiting and flight not in self._orphans:

@@ -1,0 +1,734 @@
+"""What is asked of whom: one part from one peer, whatever peers do, and nothing ever lost from the books.
+
+The fake peers answer when a test says so. After each event the books must be
+sound, and at last everything must be there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import pytest
+
+from orchestra.bitfield import Bitfield
+from orchestra.downloads import (
+    END_GAME_SOURCES,
+    LEAST_DEPTH,
+    MAX_DEPTH,
+    SNUB_S,
+    Downloads,
+)
+from orchestra.geometry import Geometry
+from orchestra.peer import FIRST_DEPTH, Peer
+from orchestra.picker import PartState, Picker
+from orchestra.wire import BLOCK_BYTES, Blocks, BlockSpan, Cancels, Requests
+from tests.fakes import bitfield, link_of, make_peer
+
+PART_BYTES = 4 * BLOCK_BYTES
+
+
+class Desk:
+    """Downloads and a picker, with peers that are played by the test."""
+
+    def __init__(
+        self, parts: int = 6, *, part_bytes: int = PART_BYTES, size_bytes: int = 0, extent_parts: int = 1
+    ) -> None:
+        self.geometry = Geometry(size_bytes or parts * part_bytes, part_bytes)
+        self.picker = Picker(self.geometry.parts, random.Random(1), extent_parts=extent_parts)
+        self.picker.in_order = True
+        self.peers: dict[int, Peer] = {}
+        self.joined = 0
+        self.banned: list[tuple[int, int]] = []
+        self.forgotten: list[int] = []
+        self.now_s = 100.0
+        self.downloads = Downloads(
+            self.geometry,
+            self.picker,
+            self.peers,
+            ban=lambda key, index: self.banned.append((key, index)),
+            forget=self.forgotten.append,
+        )
+
+    def join(self, have: Bitfield | None = None, *, depth: int = FIRST_DEPTH) -> Peer:
+        """A peer that has unchoked us and has what we want."""
+        self.joined += 1
+        key = self.joined
+        peer = make_peer(key, self.geometry, have=have)
+        peer.choking_us, peer.interesting, peer.depth = False, True, depth
+        self.peers[key] = peer
+        return peer
+
+    def leave(self, peer: Peer) -> None:
+        self.downloads.give_back(peer)
+        del self.peers[peer.key]
+        self.check()
+
+    def fill(self, peer: Peer) -> list[int]:
+        """Let more be asked of the peer; the keys of the new requests."""
+        self.downloads.fill(peer, self.now_s)
+        self.check()
+        return self.requested(peer)
+
+    def requested(self, peer: Peer) -> list[int]:
+        return [self.geometry.key(index, begin) for index, begin, _ in said(peer, Requests)]
+
+    def deliver(self, peer: Peer, keys: Iterable[int]) -> list[int]:
+        """The peer sends these blocks, each run in one message; the keys that were accepted."""
+        accepted: list[int] = []
+        for run in runs_of(self.geometry, keys):
+            for part in self.downloads.accept(peer, run, self.now_s):
+                found = self.geometry.run_keys(part.offset, part.length)
+                assert found is not None
+                accepted += found
+                assert sum(map(len, part.views)) == part.length
+            self.check()
+        return accepted
+
+    def good(self, *indices: int) -> None:
+        self.downloads.parts_good(list(indices))
+        self.check()
+
+    def bad(self, index: int) -> None:
+        self.downloads.part_bad(index)
+        self.check()
+
+    def states(self) -> str:
+        """One letter a part: Missing, In flight, Checking, Have."""
+        return "".join(self.picker.state(index).name[0] for index in range(self.geometry.parts))
+
+    def check(self) -> None:
+        assert self.downloads.unsound() == ""
+
+
+def said(peer: Peer, kind: type[Requests | Cancels]) -> list[BlockSpan]:
+    """The blocks of all messages of that kind since the last time that anything was asked."""
+    return [
+        block
+        for message in link_of(peer).said()
+        if isinstance(message, (Requests, Cancels)) and isinstance(message, kind)
+        for block in message.blocks
+    ]
+
+
+def runs_of(geometry: Geometry, keys: Iterable[int]) -> list[Blocks]:
+    """Blocks as the decoder bundles them."""
+    runs: list[Blocks] = []
+    for key in keys:
+        offset, length = geometry.offset(key), geometry.span(key)[2]
+        if runs and runs[-1].offset + runs[-1].length == offset:
+            runs[-1].views.append(memoryview(bytes(length)))
+            runs[-1].length += length
+        else:
+            runs.append(Blocks(offset, length, [memoryview(bytes(length))]))
+    return runs
+
+
+# Asking
+
+
+def test_parts_are_asked_for_one_after_the_other_in_one_call() -> None:
+    desk = Desk()
+    peer = desk.join(depth=8)
+    desk.downloads.fill(peer, desk.now_s)
+    assert len(link_of(peer).sent) == 1
+    assert desk.requested(peer) == list(range(8))
+    assert desk.states() == "IIMMMM"
+
+
+def test_a_part_is_asked_of_one_peer_only() -> None:
+    desk = Desk()
+    one, two, three = desk.join(depth=6), desk.join(depth=6), desk.join(depth=100)
+    assert desk.fill(one) == [0, 1, 2, 3, 4, 5]
+    assert desk.fill(two) == [8, 9, 10, 11, 12, 13]
+    assert desk.fill(three) == [16, 17, 18, 19, 20, 21, 22, 23]
+    assert desk.deliver(one, [0, 1, 2]) == [0, 1, 2]
+    one.depth = 6
+    assert desk.fill(one) == [6, 7]
+
+
+def test_odd_sizes_are_asked_for_by_their_exact_lengths() -> None:
+    desk = Desk(part_bytes=20000, size_bytes=45000)
+    peer = desk.join()
+    desk.downloads.fill(peer, 0.0)
+    spans = [(0, 0, 16384), (0, 16384, 3616), (1, 0, 16384), (1, 16384, 3616), (2, 0, 5000)]
+    assert said(peer, Requests) == spans
+    assert desk.deliver(peer, range(5)) == [0, 1, 2, 3, 4]
+    desk.good(0, 1, 2)
+    assert desk.picker.have.complete
+
+
+@pytest.mark.parametrize("obstacle", ["choking", "not interesting", "closing"])
+def test_nobody_is_asked_who_would_not_answer(obstacle: str) -> None:
+    desk = Desk()
+    peer = desk.join()
+    peer.choking_us = obstacle == "choking"
+    peer.interesting = obstacle != "not interesting"
+    peer.closing = obstacle == "closing"
+    assert desk.fill(peer) == []
+    assert desk.states() == "MMMMMM"
+
+
+def test_a_peer_is_only_asked_for_what_it_has_and_as_much_as_it_takes() -> None:
+    desk = Desk()
+    peer = desk.join(bitfield(6, 1, 4))
+    peer.max_requests = 5
+    assert desk.fill(peer) == [4, 5, 6, 7, 16]
+    assert desk.fill(peer) == []
+
+
+def test_new_requests_wait_until_a_call_is_worth_it() -> None:
+    desk = Desk(60)
+    peer = desk.join(depth=32)
+    desk.fill(peer)
+    desk.deliver(peer, range(2))
+    peer.depth = 32
+    assert desk.fill(peer) == []
+    desk.deliver(peer, range(2, 8))
+    peer.depth = 32
+    assert desk.fill(peer) == list(range(32, 40))
+
+
+def test_the_queue_of_a_fast_peer_deepens_and_that_of_a_slow_one_does_not() -> None:
+    desk = Desk(600)
+    fast, slow = desk.join(), desk.join()
+    for _ in range(100):
+        desk.now_s += 0.1
+        for peer, blocks in ((fast, 40), (slow, 1)):
+            desk.downloads.fill(peer, desk.now_s)
+            sent = sorted(peer.outstanding)[:blocks]
+            peer.down.add(len(desk.deliver(peer, sent)) * BLOCK_BYTES, desk.now_s)
+    assert fast.depth == MAX_DEPTH
+    assert LEAST_DEPTH <= slow.depth <= 40
+
+
+def test_the_queue_is_counted_in_blocks_also_where_they_are_small() -> None:
+    desk = Desk(500, part_bytes=1000, extent_parts=50)
+    peer = desk.join()
+    desk.fill(peer)
+    peer.down.add(50_000, desk.now_s)
+    desk.deliver(peer, range(32))
+    assert peer.down.bytes_s(desk.now_s) == 10_000
+    assert peer.depth == LEAST_DEPTH + 20
+
+
+# Receiving
+
+
+def test_a_whole_part_is_checking_until_the_writer_has_judged_it() -> None:
+    desk = Desk()
+    peer = desk.join(depth=8)
+    desk.fill(peer)
+    desk.deliver(peer, range(3))
+    assert desk.states() == "IIMMMM"
+    desk.deliver(peer, [3, 4])
+    assert desk.states() == "CIMMMM"
+    desk.good(0)
+    assert desk.states() == "HIMMMM"
+
+
+def test_blocks_may_come_in_any_order() -> None:
+    desk = Desk()
+    peer = desk.join(depth=8)
+    desk.fill(peer)
+    assert desk.deliver(peer, [5, 3, 7, 0, 1, 6, 2, 4]) == [5, 3, 7, 0, 1, 6, 2, 4]
+    assert desk.states() == "CCMMMM"
+
+
+def test_what_was_not_asked_for_is_not_taken_and_counted() -> None:
+    desk = Desk()
+    peer = desk.join(depth=4)
+    desk.fill(peer)
+    assert desk.deliver(peer, [8, 9]) == []
+    assert desk.deliver(peer, [2, 3, 4, 5]) == [2, 3]
+    assert desk.deliver(peer, [2]) == []
+    assert peer.stray_blocks == 5
+    assert desk.downloads.wasted_bytes == 5 * BLOCK_BYTES
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"),
+    [
+        (1, BLOCK_BYTES),
+        (0, 100),
+        (100, BLOCK_BYTES - 100),
+        (6 * PART_BYTES, BLOCK_BYTES),
+        (2**60, BLOCK_BYTES),
+    ],
+)
+def test_bytes_that_are_no_block_of_ours_are_waste(offset: int, length: int) -> None:
+    desk = Desk()
+    peer = desk.join()
+    desk.fill(peer)
+    run = Blocks(offset, length, [memoryview(bytes(length))])
+    assert desk.downloads.accept(peer, run, desk.now_s) == []
+    assert desk.downloads.wasted_bytes == length
+    assert peer.stray_blocks == 1
+
+
+def test_a_block_that_comes_in_two_messages_in_a_row_is_taken() -> None:
+    desk = Desk()
+    peer = desk.join()
+    desk.fill(peer)
+    run = Blocks(0, BLOCK_BYTES, [memoryview(bytes(10000)), memoryview(bytes(BLOCK_BYTES - 10000))])
+    assert desk.downloads.accept(peer, run, desk.now_s) == [run]
+    desk.check()
+
+
+# Losing peers
+
+
+def test_a_part_of_which_nothing_came_is_missing_again_when_its_peer_leaves() -> None:
+    desk = Desk()
+    peer = desk.join(depth=8)
+    desk.fill(peer)
+    desk.leave(peer)
+    assert desk.states() == "MMMMMM"
+
+
+def test_a_begun_part_goes_on_with_another_peer_where_it_stood() -> None:
+    desk = Desk()
+    one = desk.join(depth=6)
+    desk.fill(one)
+    desk.deliver(one, [0, 2])
+    desk.leave(one)
+    assert desk.states() == "IMMMMM"
+    two = desk.join(depth=4)
+    assert desk.fill(two) == [1, 3, 4, 5]
+    desk.deliver(two, [1, 3])
+    assert desk.states() == "CIMMMM"
+
+
+def test_a_begun_part_waits_for_a_peer_that_has_it() -> None:
+    desk = Desk()
+    one = desk.join(depth=4)
+    desk.fill(one)
+    desk.deliver(one, [0])
+    desk.leave(one)
+    assert desk.fill(desk.join(bitfield(6, 3))) == [12, 13, 14, 15]
+    assert desk.fill(desk.join(depth=3)) == [1, 2, 3]
+
+
+def test_a_choke_gives_back_what_was_asked_and_an_unchoke_goes_on() -> None:
+    desk = Desk()
+    peer = desk.join(depth=4)
+    desk.fill(peer)
+    desk.deliver(peer, [0])
+    desk.downloads.give_back(peer)
+    desk.check()
+    assert not peer.outstanding
+    assert desk.deliver(peer, [1]) == []
+    peer.depth = 4
+    assert desk.fill(peer) == [1, 2, 3, 4]
+
+
+def test_a_peer_that_sends_nothing_for_a_while_is_snubbed() -> None:
+    desk = Desk()
+    slow, quick = desk.join(depth=6), desk.join(depth=4)
+    desk.fill(slow)
+    desk.deliver(slow, [0])
+    desk.now_s += SNUB_S - 0.1
+    assert desk.downloads.find_snubs(desk.now_s) == []
+    desk.now_s += 0.1
+    assert desk.downloads.find_snubs(desk.now_s) == [slow]
+    desk.check()
+    assert [desk.geometry.key(index, begin) for index, begin, _ in said(slow, Cancels)] == [1, 2, 3, 4, 5]
+    assert desk.fill(quick)[:3] == [1, 2, 3]
+    assert len(desk.fill(slow)) == 1
+    assert desk.downloads.find_snubs(desk.now_s) == []
+
+
+def test_a_snubbed_peer_that_sends_again_is_trusted_again() -> None:
+    desk = Desk()
+    peer = desk.join(depth=8)
+    desk.fill(peer)
+    desk.now_s += SNUB_S
+    desk.downloads.find_snubs(desk.now_s)
+    link_of(peer).said()
+    [key] = desk.fill(peer)
+    desk.deliver(peer, [key])
+    assert not peer.snubbed
+    assert len(desk.fill(peer)) > 1
+
+
+# End game
+
+
+def end_game(others: int = 1, *, parts: int = 1) -> tuple[Desk, Peer, list[Peer]]:
+    """Everything is asked of one peer, and others have nothing to do."""
+    desk = Desk(parts)
+    slow = desk.join(depth=100)
+    assert desk.fill(slow) == list(range(4 * parts))
+    return desk, slow, [desk.join(depth=100) for _ in range(others)]
+
+
+def test_when_nothing_is_missing_a_second_peer_is_asked_too_the_last_block_first() -> None:
+    desk, _, [idle] = end_game()
+    assert desk.fill(idle) == [3, 2, 1, 0]
+
+
+def test_no_block_is_asked_of_more_than_two_peers() -> None:
+    assert END_GAME_SOURCES == 2
+    desk, _, [second, third] = end_game(2)
+    assert len(desk.fill(second)) == 4
+    assert desk.fill(third) == []
+
+
+def test_the_later_copy_is_cancelled_and_not_taken() -> None:
+    desk, slow, [idle] = end_game()
+    desk.fill(idle)
+    assert desk.deliver(idle, [3, 2]) == [3, 2]
+    assert said(slow, Cancels) == [desk.geometry.span(3), desk.geometry.span(2)]
+    assert desk.deliver(slow, [2, 3]) == []
+    assert desk.deliver(slow, [0, 1]) == [0, 1]
+    assert said(idle, Cancels) == [desk.geometry.span(0), desk.geometry.span(1)]
+    assert desk.states() == "C"
+
+
+def test_while_anything_is_missing_nothing_is_asked_twice() -> None:
+    desk = Desk(2)
+    slow = desk.join(bitfield(2, 0))
+    desk.fill(slow)
+    assert desk.fill(desk.join(bitfield(2, 0))) == []
+
+
+@pytest.mark.parametrize("first", ["slow", "idle"])
+def test_in_the_end_game_either_may_leave_first(first: str) -> None:
+    desk, slow, [idle] = end_game()
+    desk.fill(idle)
+    gone, left = (slow, idle) if first == "slow" else (idle, slow)
+    desk.leave(gone)
+    assert desk.deliver(left, [0, 1, 2, 3]) == [0, 1, 2, 3]
+    assert desk.states() == "C"
+    desk.good(0)
+
+
+def test_in_the_end_game_both_may_leave() -> None:
+    desk, slow, [idle] = end_game()
+    desk.fill(idle)
+    desk.leave(slow)
+    desk.leave(idle)
+    fresh = desk.join()
+    assert sorted(desk.fill(fresh)) == [0, 1, 2, 3]
+
+
+def test_a_block_asked_of_two_is_taken_once_although_a_part_has_become_missing_meanwhile() -> None:
+    desk, slow, [idle] = end_game(parts=2)
+    desk.deliver(slow, range(4))
+    desk.fill(idle)
+    desk.bad(0)
+    assert desk.states() == "MI"
+    assert desk.deliver(idle, [7, 6]) == [7, 6]
+    assert desk.deliver(slow, [6, 7]) == []
+    assert desk.deliver(slow, [4, 5]) == [4, 5]
+    assert desk.states() == "MC"
+    desk.good(1)
+    assert desk.deliver(idle, [4, 5]) == []
+
+
+def test_an_adopted_part_survives_its_second_owner_and_whoever_else_still_owes_some_of_it() -> None:
+    desk = Desk(1)
+    first, helper = desk.join(depth=4), desk.join(depth=1)
+    desk.fill(first)
+    assert desk.fill(helper) == [3]
+    desk.downloads.give_back(first)
+    first.choking_us = True
+    heir = desk.join()
+    assert desk.fill(heir) == [0, 1, 2]
+    assert desk.deliver(heir, [0, 1, 2]) == [0, 1, 2]
+    desk.leave(heir)
+    desk.leave(helper)
+    assert desk.fill(desk.join()) == [3]
+
+
+# Blame
+
+
+def test_a_wrong_part_from_one_peer_has_one_author() -> None:
+    desk = Desk()
+    peer = desk.join(depth=4)
+    desk.fill(peer)
+    desk.deliver(peer, range(4))
+    desk.bad(0)
+    assert desk.banned == [(1, 0)]
+    assert desk.states() == "MMMMMM"
+    assert desk.downloads.wasted_bytes == PART_BYTES
+
+
+def disputed() -> Desk:
+    """Part 0 came from two peers, who have left, and was wrong."""
+    desk = Desk(2)
+    for keys in ([0, 1], [2, 3]):
+        peer = desk.join(depth=len(keys) if keys[0] else 4)
+        desk.fill(peer)
+        desk.deliver(peer, keys)
+        peer.choking_us = True
+        desk.downloads.give_back(peer)
+    desk.bad(0)
+    assert desk.banned == []
+    return desk
+
+
+def test_a_wrong_part_from_two_peers_bans_none_of_them_and_comes_again_from_one() -> None:
+    desk = disputed()
+    sole = desk.join(depth=4)
+    assert desk.fill(sole) == [0, 1, 2, 3]
+    desk.deliver(sole, range(4))
+    desk.bad(0)
+    assert desk.banned == [(sole.key, 0)]
+
+
+def test_a_disputed_part_is_not_finished_by_a_second_peer_but_begun_anew() -> None:
+    desk = disputed()
+    sole = desk.join(depth=4)
+    desk.fill(sole)
+    desk.deliver(sole, [0, 1, 2])
+    desk.leave(sole)
+    assert desk.forgotten == [0]
+    other = desk.join(depth=4)
+    assert desk.fill(other) == [0, 1, 2, 3]
+    desk.deliver(other, range(4))
+    desk.bad(0)
+    assert desk.banned == [(other.key, 0)]
+
+
+def test_a_disputed_part_has_no_end_game() -> None:
+    desk = disputed()
+    sole, idle = desk.join(depth=100), desk.join(depth=100)
+    assert desk.fill(sole) == list(range(8))
+    assert sorted(desk.fill(idle)) == [4, 5, 6, 7]
+
+
+def test_a_disputed_part_that_was_right_is_an_ordinary_one_again() -> None:
+    desk = disputed()
+    sole = desk.join(depth=4)
+    desk.fill(sole)
+    desk.deliver(sole, range(4))
+    desk.good(0)
+    assert desk.states() == "HM"
+    assert desk.banned == []
+
+
+# Extents: small parts, several to a flight
+
+
+def small_parts(count: int = 8, *, depth: int = 8) -> tuple[Desk, Peer]:
+    """Parts of one block, eight to a flight."""
+    desk = Desk(count, part_bytes=BLOCK_BYTES, extent_parts=8)
+    return desk, desk.join(depth=depth)
+
+
+def test_parts_of_a_flight_may_be_on_disk_before_the_flight_is_over() -> None:
+    desk, peer = small_parts()
+    desk.fill(peer)
+    desk.deliver(peer, range(5))
+    desk.good(0, 1, 2, 3, 4)
+    desk.deliver(peer, [5, 6, 7])
+    assert desk.states() == "HHHHHCCC"
+    desk.good(5, 6, 7)
+    assert desk.picker.have.complete
+    assert desk.picker.missing == 0
+
+
+def test_a_flight_of_which_the_first_part_is_on_disk_is_asked_to_its_end() -> None:
+    desk, peer = small_parts(depth=4)
+    assert desk.fill(peer) == [0, 1, 2, 3]
+    desk.deliver(peer, [0, 1])
+    desk.good(0, 1)
+    peer.depth = 100
+    assert desk.fill(peer) == [4, 5, 6, 7]
+
+
+def test_a_part_of_a_flight_may_be_wrong_before_the_flight_is_over() -> None:
+    desk, peer = small_parts()
+    desk.fill(peer)
+    desk.deliver(peer, range(3))
+    desk.bad(1)
+    assert desk.states() == "CMCIIIII" or desk.states() == "IMIIIIII"
+    desk.deliver(peer, range(3, 8))
+    desk.good(0, 2, 3, 4, 5, 6, 7)
+    assert desk.states() == "HMHHHHHH"
+    assert desk.fill(desk.join()) == [1]
+
+
+def test_a_flight_partly_on_disk_goes_on_with_another_peer() -> None:
+    desk, peer = small_parts()
+    desk.fill(peer)
+    desk.deliver(peer, range(3))
+    desk.good(0, 1, 2)
+    desk.leave(peer)
+    other = desk.join()
+    assert sorted(desk.fill(other)) == [3, 4, 5, 6, 7]
+    desk.deliver(other, range(3, 8))
+    desk.good(3, 4, 5, 6, 7)
+    assert desk.picker.have.complete
+
+
+def test_a_disputed_part_among_small_ones_is_fetched_alone() -> None:
+    desk, one = small_parts(8)
+    desk.fill(one)
+    desk.deliver(one, [0, 1])
+    desk.leave(one)
+    two = desk.join()
+    desk.fill(two)
+    desk.deliver(two, range(2, 8))
+    for index in (2, 3, 4):
+        desk.bad(index)
+    desk.good(0, 1, 5, 6, 7)
+    three = desk.join(depth=2)
+    asked = desk.fill(three)
+    assert asked == [2, 3]
+    desk.deliver(three, [2])
+    desk.leave(three)
+    desk.good(2)
+    four = desk.join()
+    assert desk.fill(four) == [3, 4]
+    desk.deliver(four, [3, 4])
+    desk.bad(3)
+    desk.good(4)
+    assert desk.banned == [(four.key, 3)]
+
+
+# All of it together
+
+
+class Storm:
+    """Peers that come and go, choke, stall, lie and answer late, by a seeded rng; and a writer that lags."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        blocks, extent_parts = self.rng.choice(((1, 8), (1, 1), (4, 1), (2, 3), (7, 1)))
+        parts = self.rng.randrange(1, 24)
+        size_bytes = parts * blocks * BLOCK_BYTES - self.rng.choice((0, 1, 5000))
+        self.desk = Desk(part_bytes=blocks * BLOCK_BYTES, size_bytes=size_bytes, extent_parts=extent_parts)
+        self.desk.picker.in_order = self.rng.random() < 0.5
+        self.liars: set[int] = set()
+        self.pending: dict[int, list[int]] = {}
+        """What each peer believes that it has been asked for."""
+        self.received: dict[int, dict[int, bool]] = {}
+        """What the writer has of each part: block key, and whether it is right."""
+        self.judged: list[tuple[int, bool]] = []
+        self.next_key = 0
+
+    def join(self, *, honest: bool = False) -> Peer:
+        desk, parts = self.desk, self.desk.geometry.parts
+        self.next_key += 1
+        partial = bitfield(parts, *(index for index in range(parts) if self.rng.random() < 0.6))
+        have = None if honest or self.rng.random() < 0.4 else partial
+        peer = make_peer(self.next_key, desk.geometry, have=have)
+        peer.choking_us, peer.interesting = False, True
+        peer.depth = self.rng.choice((1, 3, 8, 32))
+        if not honest and self.rng.random() < 0.25:
+            self.liars.add(peer.key)
+        desk.peers[peer.key] = peer
+        self.pending[peer.key] = []
+        if have is not None:
+            desk.picker.count_peer(have)
+        return peer
+
+    def leave(self, peer: Peer) -> None:
+        self.desk.leave(peer)
+        if not peer.have.complete:
+            self.desk.picker.discount_peer(peer.have)
+
+    def fill_all(self) -> None:
+        desk = self.desk
+        for peer in desk.peers.values():
+            desk.downloads.fill(peer, desk.now_s)
+        for peer in desk.peers.values():
+            self.listen(peer)
+        desk.check()
+
+    def listen(self, peer: Peer) -> None:
+        """What the peer hears: requests, and cancels that it heeds now and then."""
+        pending = self.pending[peer.key]
+        for message in link_of(peer).said():
+            if isinstance(message, Requests):
+                pending += [self.desk.geometry.key(index, begin) for index, begin, _ in message.blocks]
+            elif isinstance(message, Cancels) and self.rng.random() < 0.7:
+                gone = {self.desk.geometry.key(index, begin) for index, begin, _ in message.blocks}
+                pending[:] = [key for key in pending if key not in gone]
+
+    def send(self, peer: Peer, count: int) -> None:
+        """The peer answers some of its requests, mostly in order; the writer takes what was wanted."""
+        pending = self.pending[peer.key]
+        if self.rng.random() < 0.2:
+            self.rng.shuffle(pending)
+        keys, pending[:count] = pending[:count], []
+        right = peer.key not in self.liars or self.rng.random() < 0.5
+        for key in self.desk.deliver(peer, keys):
+            self.write(key, right)
+
+    def write(self, key: int, right: bool) -> None:
+        geometry = self.desk.geometry
+        for index in self.desk.forgotten:
+            self.received.pop(index, None)
+        self.desk.forgotten.clear()
+        index = geometry.part_of(key)
+        blocks = self.received.setdefault(index, {})
+        assert key not in blocks, "the same block was taken twice"
+        blocks[key] = right
+        if len(blocks) == geometry.part_blocks(index):
+            self.judged.append((index, all(self.received.pop(index).values())))
+
+    def judge(self) -> None:
+        """The writer reports all that it has found out."""
+        judged, self.judged = self.judged, []
+        self.desk.downloads.parts_good([index for index, right in judged if right])
+        for index, right in judged:
+            if not right:
+                self.desk.downloads.part_bad(index)
+        self.desk.check()
+        for key, _ in self.desk.banned:
+            assert key in self.liars, "an honest peer was banned"
+            if key in self.desk.peers:
+                self.leave(self.desk.peers[key])
+        self.desk.banned.clear()
+
+    def step(self) -> None:
+        desk, rng = self.desk, self.rng
+        peers = list(desk.peers.values())
+        action = rng.choices(("join", "leave", "choke", "send", "judge", "wait"), (2, 1, 1, 12, 4, 1))[0]
+        if action == "join" and len(peers) < 6:
+            self.join()
+        elif action == "judge":
+            self.judge()
+        elif action == "wait":
+            desk.now_s += rng.choice((0.1, SNUB_S / 2))
+            desk.downloads.find_snubs(desk.now_s)
+        elif peers:
+            peer = rng.choice(peers)
+            if action == "leave":
+                self.leave(peer)
+            elif action == "choke":
+                peer.choking_us = not peer.choking_us
+                if peer.choking_us:
+                    desk.downloads.give_back(peer)
+            elif action == "send":
+                self.send(peer, rng.choice((1, 2, 5, 40)))
+        desk.check()
+        if rng.random() < 0.7:
+            self.fill_all()
+
+    def finish(self) -> None:
+        """From now on one honest peer with everything is enough, whatever the others do not do."""
+        for peer in list(self.desk.peers.values()):
+            self.leave(peer)
+        seeder = self.join(honest=True)
+        for _ in range(1000):
+            if self.desk.picker.have.complete:
+                return
+            self.fill_all()
+            self.send(seeder, 8)
+            self.judge()
+        raise AssertionError(f"stuck at {self.desk.states()}, {self.desk.downloads._flights}")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_peers_do_the_books_stay_sound_and_all_comes_at_last(seed: int) -> None:
+    storm = Storm(seed)
+    for _ in range(150):
+        storm.step()
+    storm.finish()
+    assert storm.desk.picker.missing == 0
+    assert set(storm.desk.states()) == {PartState.HAVE.name[0]}
