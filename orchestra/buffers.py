@@ -39,17 +39,3 @@ class Pool(Generic[T]):
     def put(self, item: T) -> None:
         """Give one back."""
         self._free.put(item)
-
-
-class PooledBuffer:
-    """`data` is the memory. Whoever was handed it last gives it back, once."""
-
-    __slots__ = ("_pool", "data")
-
-    def __init__(self, pool: Pool[PooledBuffer], length_bytes: int) -> None:
-        self.data = bytearray(length_bytes)
-        self._pool = pool
-
-    def give_back(self) -> None:
-        """Return the buffer to its pool; it must not be touched afterwards."""
-        self._pool.put(self)

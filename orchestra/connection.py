@@ -22,7 +22,8 @@ import netutils
 from orchestra.buffers import Pool
 from orchestra.errors import RemoteProtocolError
 from orchestra.landing import Landing
-from orchestra.messages import Address, BlocksReady, BlocksSent, LinkClosed, LinkUp, Received
+from orchestra.messages import Address, BlocksSent, LinkClosed, LinkUp, Received
+from orchestra.shipment import Shipment
 from orchestra.text import safe
 from orchestra.wire import HANDSHAKE_BYTES, Blocks, Decoder, Handshake, decode_handshake, encode_handshake
 from orchestra.worker import Worker
@@ -70,7 +71,7 @@ class Connection(Worker):
         self._dials = sock is None
         self._pool = pool
         self._cancel = cancel
-        self._outbox: queue.SimpleQueue[bytes | BlocksReady | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[bytes | Shipment | None] = queue.SimpleQueue()
         self._close_reason = ""
         self._ended = threading.Event()
         # Guards the socket against being shut after it was closed: its number may be another's by then.
@@ -79,7 +80,7 @@ class Connection(Worker):
 
     # The orchestrator's and the reader's side
 
-    def send(self, item: bytes | BlocksReady) -> bool:
+    def send(self, item: bytes | Shipment) -> bool:
         """Queue `item`; False, and nothing queued, when the peer takes nothing in or is gone."""
         if self._ended.is_set() or self._outbox.qsize() >= MAX_OUTBOX:
             return False
@@ -169,9 +170,7 @@ class Connection(Worker):
                 landing.give_back()
                 raise
 
-    def _receive_into(
-        self, sock: socket.socket, landing: Landing, rest: bytes, decoder: Decoder
-    ) -> bytes:
+    def _receive_into(self, sock: socket.socket, landing: Landing, rest: bytes, decoder: Decoder) -> bytes:
         """Receive once, report the whole messages, return the bytes of the one that is not whole yet.
 
         Gives the landing back, or passes it on with the report; not when it raises.
@@ -201,7 +200,7 @@ class _Sender(threading.Thread):
     def __init__(
         self,
         key: int,
-        outbox: queue.SimpleQueue[bytes | BlocksReady | None],
+        outbox: queue.SimpleQueue[bytes | Shipment | None],
         report: Callable[[Any], None],
         shut: Callable[[], None],
     ) -> None:
@@ -238,19 +237,30 @@ class _Sender(threading.Thread):
             item = self._outbox.get()
         if words:
             sock.sendall(b"".join(words))
-        if isinstance(item, BlocksReady):
+        if isinstance(item, Shipment):
+            payload_bytes = item.payload_bytes
             try:
-                sock.sendall(memoryview(item.buffer.data)[: item.length])
+                _send_shipment(sock, item)
             finally:
-                item.buffer.give_back()
-            self._report(BlocksSent(self._key, item.payload_bytes))
+                item.give_back()
+            self._report(BlocksSent(self._key, payload_bytes))
         return item is not None
 
 
-def _drain(outbox: queue.SimpleQueue[bytes | BlocksReady | None]) -> None:
+def _send_shipment(sock: socket.socket, shipment: Shipment) -> None:
+    if not hasattr(sock, "sendmsg"):  # Windows
+        sock.sendall(b"".join(shipment.slots))
+        return
+    whole = sum(map(len, shipment.slots))
+    sent = sock.sendmsg(shipment.slots)
+    while sent < whole:
+        sent += sock.sendmsg(shipment.unsent(sent))
+
+
+def _drain(outbox: queue.SimpleQueue[bytes | Shipment | None]) -> None:
     """Give back the buffers of what will never be sent."""
     with contextlib.suppress(queue.Empty):
         while True:
             item = outbox.get_nowait()
-            if isinstance(item, BlocksReady):
-                item.buffer.give_back()
+            if isinstance(item, Shipment):
+                item.give_back()

@@ -79,7 +79,7 @@ class Downloads:
         if not peer.outstanding:
             peer.block_at_s = now_s
         peer.outstanding.update(keys)
-        peer.link.send(encode_requests(list(map(self._geometry.span, keys))))
+        peer.link.send(encode_requests(self._geometry.spans(keys)))
 
     def _flight_for(self, peer: Peer) -> Flight | None:
         """Askable parts that `peer` has begun, else some that were orphaned, else new ones."""
@@ -191,7 +191,7 @@ class Downloads:
             late = [key for key in keys if key in other.outstanding]
             if late:
                 other.outstanding.difference_update(late)
-                other.link.send(encode_cancels(list(map(self._geometry.span, late))))
+                other.link.send(encode_cancels(self._geometry.spans(late)))
 
     def _pace(self, peer: Peer, blocks: int, now_s: float) -> None:
         """Let the queue follow the peer's speed: up by what came, down to what two seconds bring."""
@@ -272,7 +272,7 @@ class Downloads:
             self.give_back(peer)
             peer.snubbed = True
             peer.depth = LEAST_DEPTH
-            peer.link.send(encode_cancels(list(map(self._geometry.span, late))))
+            peer.link.send(encode_cancels(self._geometry.spans(late)))
         return snubs
 
     def unsound(self) -> str:

@@ -6,27 +6,23 @@ are numbered part by part, as if each part had as many blocks as a full one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from orchestra.wire import BLOCK_BYTES, BlockSpan
 
 
-@dataclass(frozen=True, slots=True)
 class Geometry:
-    """Sizes in bytes; `parts` = ceil(size / part size)."""
+    """Sizes in bytes. Immutable; a plain class, its numbers worked out once, since each block asks.
 
-    size_bytes: int
-    part_size_bytes: int
+    `parts` = ceil(size / part size), 0 for an empty composition; `blocks_per_part`
+    counts the blocks of a full part, of which the last one may have fewer.
+    """
 
-    @property
-    def parts(self) -> int:
-        """Number of parts; 0 for an empty composition."""
-        return -(-self.size_bytes // self.part_size_bytes)
+    __slots__ = ("blocks_per_part", "part_size_bytes", "parts", "size_bytes")
 
-    @property
-    def blocks_per_part(self) -> int:
-        """Blocks in a full part; the last part may have fewer."""
-        return -(-self.part_size_bytes // BLOCK_BYTES)
+    def __init__(self, size_bytes: int, part_size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.part_size_bytes = part_size_bytes
+        self.parts = -(-size_bytes // part_size_bytes)
+        self.blocks_per_part = -(-part_size_bytes // BLOCK_BYTES)
 
     def part_length(self, index: int) -> int:
         """Bytes in part `index`; only the last one may be shorter."""
@@ -45,6 +41,19 @@ class Geometry:
         index, number = divmod(key, self.blocks_per_part)
         begin = number * BLOCK_BYTES
         return index, begin, min(BLOCK_BYTES, self.part_length(index) - begin)
+
+    def spans(self, keys: list[int]) -> list[BlockSpan]:
+        """`span` of each of `keys`."""
+        per_part, size, last = self.blocks_per_part, self.part_size_bytes, self.parts - 1
+        found = []
+        for key in keys:
+            index = key // per_part
+            begin = (key - index * per_part) * BLOCK_BYTES
+            if begin + BLOCK_BYTES <= size and index < last:
+                found.append((index, begin, BLOCK_BYTES))
+            else:
+                found.append(self.span(key))
+        return found
 
     def part_of(self, key: int) -> int:
         """The part that a block belongs to."""

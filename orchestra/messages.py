@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orchestra.errors import OrchestraError
+from orchestra.shipment import Shipment
 from orchestra.wire import Blocks, BlockSpan, Handshake, Message
 
 Address = tuple[str, int]
@@ -37,7 +38,7 @@ class Buffer(Protocol):
 class Outbox(Protocol):
     """Where bytes for one peer go; never blocks."""
 
-    def send(self, item: bytes | BlocksReady) -> bool:
+    def send(self, item: bytes | Shipment) -> bool:
         """False when the peer is so far behind that it should be closed."""
 
 
@@ -126,7 +127,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class BlocksSent:
-    """A buffer of blocks has left; `payload_bytes` is the blocks' data alone."""
+    """A shipment has left; `payload_bytes` is the blocks' data alone."""
 
     key: int
     payload_bytes: int
@@ -138,18 +139,6 @@ class LinkClosed:
 
     key: int
     reason: str
-
-
-# Orchestrator -> a connection's sending thread
-
-
-@dataclass(frozen=True, slots=True)
-class BlocksReady:
-    """From the reader: `length` bytes of `buffer` are `piece` messages, ready to be sent."""
-
-    buffer: Buffer
-    length: int
-    payload_bytes: int
 
 
 # Orchestrator -> writer
@@ -222,7 +211,7 @@ class DiskFailed:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Read these blocks and hand them to `outbox` as one BlocksReady."""
+    """Read these blocks and hand them to `outbox` as one Shipment."""
 
     key: int
     outbox: Outbox

@@ -13,11 +13,12 @@ from orchestra.errors import RemoteProtocolError
 from orchestra.geometry import Geometry
 from orchestra.messages import Inbox, Read
 from orchestra.peer import Peer
+from orchestra.shipment import MAX_BLOCKS
 from orchestra.wire import BlockSpan
 
 MAX_ASKED = 500
 """Requests of one peer that may wait; we say so in the extension handshake (`reqq`)."""
-MAX_BATCH_BLOCKS = 64
+MAX_BATCH_BLOCKS = MAX_BLOCKS
 LEAST_BATCH_BLOCKS = 1
 QUICK_S = 0.05
 SLOW_S = 0.25
@@ -39,12 +40,10 @@ class Uploads:
         A choked peer's requests are dropped (BEP 3): it may not have heard yet.
         What exceeds MAX_ASKED is dropped as well.
         """
-        holds, have = self._geometry.holds, self._have
-        for block in blocks:
-            if not holds(block):
-                raise RemoteProtocolError(f"a request for {block[2]} bytes at {block[1]} of part {block[0]}")
-            if block[0] not in have:
-                raise RemoteProtocolError(f"a request for part {block[0]}, which we do not have")
+        if not all(map(self._geometry.holds, blocks)):
+            raise RemoteProtocolError("a request for what is not a block of a part")
+        if not self._have.complete and not all(block[0] in self._have for block in blocks):
+            raise RemoteProtocolError("a request for a part that we do not have")
         if peer.choked:
             return
         peer.asked.extend(blocks[: MAX_ASKED - len(peer.asked)])

@@ -347,8 +347,10 @@ def encode_bitfield(data: bytes) -> bytes:
 
 def encode_requests(blocks: list[BlockSpan]) -> bytes:
     """One `request` message a block, laid one after the other, to be sent in one call."""
-    pack = _BLOCK.pack
-    return b"".join([pack(13, _REQUEST_ID, index, begin, length) for index, begin, length in blocks])
+    fields: list[int] = []
+    for block in blocks:
+        fields += (13, _REQUEST_ID, *block)
+    return struct.pack(">" + "IBIII" * len(blocks), *fields)
 
 
 def encode_cancels(blocks: list[BlockSpan]) -> bytes:
@@ -363,9 +365,3 @@ def encode_extended(extended_id: int, payload: bytes) -> bytes:
 
 
 PIECE_HEADER_BYTES = 13
-
-
-def lay_piece_header(buffer: bytearray, position: int, block: BlockSpan) -> None:
-    """Write the 13 bytes that come before a block's data into `buffer` at `position`."""
-    index, begin, length = block
-    _HEAD.pack_into(buffer, position, 9 + length, _PIECE_ID, index, begin)

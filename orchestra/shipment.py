@@ -1,0 +1,86 @@
+"""What goes out: a batch of `piece` messages, headers and blocks in memory of their own.
+
+Pure memory and packing, no socket and no file. The mirror image of a landing:
+the blocks stand next to one another, so that neighbours are read in one call,
+and the connection gathers headers and blocks into the stream while sending.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from orchestra.wire import BLOCK_BYTES, PIECE_HEADER_BYTES, BlockSpan, MessageId
+
+if TYPE_CHECKING:
+    from orchestra.buffers import Pool
+
+MAX_BLOCKS = 64
+_PIECE_ID = int(MessageId.PIECE)
+
+
+class Shipment:
+    """Memory for up to MAX_BLOCKS `piece` messages. From a Pool, and given back to it."""
+
+    __slots__ = ("_block_views", "_data", "_header_views", "_headers", "_pool", "payload_bytes", "slots")
+
+    def __init__(self, pool: Pool[Shipment]) -> None:
+        self._pool = pool
+        self._data = memoryview(bytearray(MAX_BLOCKS * BLOCK_BYTES))
+        self._headers = bytearray(MAX_BLOCKS * PIECE_HEADER_BYTES)
+        headers = memoryview(self._headers)
+        numbers = range(MAX_BLOCKS)
+        self._header_views = [headers[n * PIECE_HEADER_BYTES : (n + 1) * PIECE_HEADER_BYTES] for n in numbers]
+        self._block_views = [self._data[n * BLOCK_BYTES : (n + 1) * BLOCK_BYTES] for n in numbers]
+        self.slots: list[memoryview] = []
+        """The messages in order: header, block, header, block."""
+        self.payload_bytes = 0
+        """Bytes of blocks alone."""
+
+    def give_back(self) -> None:
+        """Return the memory to its pool; it must not be touched afterwards."""
+        self._pool.put(self)
+
+    def load(self, blocks: list[BlockSpan], part_size_bytes: int) -> list[tuple[int, memoryview]]:
+        """Lay out the messages for `blocks`, of 1 to 16384 bytes each, and say what is to be read into them.
+
+        Returns (offset in the composition, memory to fill) for each run of neighbouring blocks.
+        """
+        self.slots = []
+        fields: list[int] = []
+        reads: list[tuple[int, memoryview]] = []
+        position = start = run_offset = 0
+        run_end = -1
+        for number, (index, begin, length) in enumerate(blocks):
+            fields += (9 + length, _PIECE_ID, index, begin)
+            offset = index * part_size_bytes + begin
+            if offset != run_end:
+                if position > start:
+                    reads.append((run_offset, self._data[start:position]))
+                start, run_offset = position, offset
+            run_end = offset + length
+            self.slots.append(self._header_views[number])
+            if length == BLOCK_BYTES and position == number * BLOCK_BYTES:
+                self.slots.append(self._block_views[number])
+            else:
+                self.slots.append(self._data[position : position + length])
+            position += length
+        reads.append((run_offset, self._data[start:position]))
+        _headers(len(blocks)).pack_into(self._headers, 0, *fields)
+        self.payload_bytes = position
+        return reads
+
+    def unsent(self, sent: int) -> list[memoryview]:
+        """The slots without their first `sent` bytes."""
+        left = []
+        for slot in self.slots:
+            if sent < len(slot):
+                left.append(slot[sent:])
+            sent = max(0, sent - len(slot))
+        return left
+
+
+@lru_cache(maxsize=MAX_BLOCKS)
+def _headers(count: int) -> struct.Struct:
+    return struct.Struct(">" + "IBII" * count)
