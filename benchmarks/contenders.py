@@ -10,18 +10,63 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from benchmarks.composition import NOBODY, Composition
+from benchmarks.composition import Composition
+from benchmarks.conductors import LOCAL, Conductor
 from benchmarks.processes import ROOT, Process, Stage
 from netutils import Address
 
 HERE = Path(__file__).resolve().parent
-LOCAL = "127.0.0.1"
+
+
+class Scene:
+    """A stage, what is moved on it, and a conductor that is started when someone needs it."""
+
+    def __init__(self, stage: Stage, composition: Composition) -> None:
+        self.stage = stage
+        self.composition = composition
+        self.announced_seeders = 0
+
+    @cached_property
+    def conductor(self) -> Conductor:
+        """A conductor of this scene's own."""
+        return Conductor(self.stage)
+
+    @cached_property
+    def orch(self) -> Path:
+        """The .orch that names the conductor."""
+        return self.composition.write_orch(self.stage.folder, self.conductor.address)
+
+    @cached_property
+    def torrent(self) -> Path:
+        """The .torrent for those who are told their peers: it names nobody who answers."""
+        return self.composition.write_torrent(self.stage.folder)
+
+    def empty_folder(self, label: str) -> Path:
+        """Where the leecher of that label puts what it gets."""
+        folder = self.stage.folder / f"{label}-got"
+        folder.mkdir()
+        return folder
+
+    def wait_for_announced(self) -> None:
+        """Another seeder is ready; wait until the conductor knows of it."""
+        self.announced_seeders += 1
+        self.conductor.wait_for_seeders(self.composition.score.info_hash, self.announced_seeders)
 
 
 @dataclass(frozen=True, slots=True)
-class Fetch:
+class Seeder:
+    """A seeder that is ready. `announced`: the scene's conductor knows it."""
+
+    process: Process
+    address: Address
+    announced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Leecher:
     """A leecher that was told to go. `done` waits for its last part, `settled` until nothing is left."""
 
     process: Process
@@ -31,73 +76,50 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
-class Seeder:
-    """A seeder that is ready, and where it listens."""
-
-    process: Process
-    address: Address
-
-
-@dataclass(frozen=True, slots=True)
 class Contender:
-    """`seed` and `fetch` take a stage, a composition and a label; `fetch` a folder and its sources, too."""
+    """`seed` starts a seeder, `fetch` a leecher of these seeders; the text is the label of the process."""
 
     name: str
-    seed: Callable[[Stage, Composition, str], Seeder]
-    fetch: Callable[[Stage, Composition, str, Sequence[Address]], Fetch]
-
-
-def leecher_folder(stage: Stage, label: str) -> Path:
-    """An empty folder for what a leecher gets."""
-    folder = stage.folder / f"{label}-got"
-    folder.mkdir()
-    return folder
+    seed: Callable[[Scene, str], Seeder]
+    fetch: Callable[[Scene, str, Sequence[Seeder]], Leecher]
 
 
 # Ours
 
 
-def start_conductor(stage: Stage) -> Address:
-    """A conductor of this stage's own; where it listens."""
-    arguments = ("--host", LOCAL, "--port", 0, "--json", "--log-dir", stage.folder / "logs")
-    process = stage.python(ROOT / "conductor.py", *arguments, label="conductor")
-    _, event = process.wait_for("listening")
-    return LOCAL, event["port"]
-
-
 def start_member(
-    stage: Stage, orch: Path, folder: Path, label: str, *, peers: Sequence[Address] = ()
+    scene: Scene, folder: Path, label: str, *, peers: Sequence[Address] = (), stdin: int | None = None
 ) -> Process:
     """Start member.py as anyone would."""
     by_hand = [word for host, port in peers for word in ("--peer", f"{host}:{port}")]
-    arguments = ("--dir", folder, "--port", 0, "--json", "--log-dir", stage.folder / "logs", *by_hand)
-    return stage.python(ROOT / "member.py", orch, *arguments, label=label)
+    options = ("--dir", folder, "--port", 0, "--json", "--log-dir", scene.stage.folder / "logs", *by_hand)
+    return scene.stage.python(ROOT / "member.py", scene.orch, *options, label=label, stdin=stdin)
 
 
-def orch_of(stage: Stage, composition: Composition) -> Path:
-    """The .orch of this stage, with a conductor that runs: made the first time."""
-    path = stage.folder / f"{composition.score.name}.orch"
-    return path if path.exists() else composition.write_orch(stage.folder, start_conductor(stage))
-
-
-def seed_ours(stage: Stage, composition: Composition, label: str) -> Seeder:
+def seed_ours(scene: Scene, label: str) -> Seeder:
     """A member that has the whole file."""
-    process = start_member(stage, orch_of(stage, composition), composition.folder, label)
+    process = start_member(scene, scene.composition.folder, label)
     _, event = process.wait_for("listening")
     process.wait_for("complete")
-    return Seeder(process, (LOCAL, event["port"]))
+    scene.wait_for_announced()
+    return Seeder(process, (LOCAL, event["port"]), announced=True)
 
 
-def fetch_ours(stage: Stage, composition: Composition, label: str, sources: Sequence[Address]) -> Fetch:
+def fetch_ours(scene: Scene, label: str, seeders: Sequence[Seeder]) -> Leecher:
     """A member that has nothing. It goes by itself, the moment it listens.
 
-    Our own seeders are found through the conductor; foreign ones, which do not know it, are given by hand.
+    It finds our own seeders through the conductor; others are given by hand.
     """
-    parts = composition.score.parts
-    folder = leecher_folder(stage, label)
-    process = start_member(stage, orch_of(stage, composition), folder, label, peers=sources)
+    by_hand = [seeder.address for seeder in seeders if not seeder.announced]
+    process = start_member(scene, scene.empty_folder(label), label, peers=by_hand)
     go_s, _ = process.wait_for("listening")
-    return Fetch(
+    return leecher_of(process, scene, go_s)
+
+
+def leecher_of(process: Process, scene: Scene, go_s: float) -> Leecher:
+    """A member of ours as a Leecher."""
+    parts = scene.composition.score.parts
+    return Leecher(
         process,
         go_s,
         lambda: process.wait_for("progress", parts_done=parts)[0],
@@ -108,63 +130,60 @@ def fetch_ours(stage: Stage, composition: Composition, label: str, sources: Sequ
 # libtorrent
 
 
-def _libtorrent(stage: Stage, composition: Composition, folder: Path, label: str, mode: str) -> Process:
-    torrent = stage.folder / f"{composition.score.name}.torrent"
-    if not torrent.exists():
-        composition.write_torrent(stage.folder, NOBODY)
-    return stage.python(HERE / "peer_libtorrent.py", mode, torrent, folder, label=label)
+def start_libtorrent(mode: str, scene: Scene, folder: Path, label: str) -> Process:
+    """Start peer_libtorrent.py; see there for the modes."""
+    script = HERE / "peer_libtorrent.py"
+    return scene.stage.python(script, mode, scene.torrent, folder, label=label)
+
+
+def tell_peers(process: Process, addresses: Sequence[Address]) -> None:
+    """Have a process of peer_libtorrent.py or peer_limit.py connect to these."""
+    process.tell("\n".join(f"{host} {port}" for host, port in addresses))
 
 
 def libtorrent(mode: str) -> Contender:
-    """libtorrent, `tuned` or `stock`; see peer_libtorrent.py for what that means."""
+    """libtorrent, `tuned` or `stock`."""
 
-    def seed(stage: Stage, composition: Composition, label: str) -> Seeder:
-        process = _libtorrent(stage, composition, composition.folder, label, mode)
+    def seed(scene: Scene, label: str) -> Seeder:
+        process = start_libtorrent(mode, scene, scene.composition.folder, label)
         _, event = process.wait_for("ready", finished=True)
         return Seeder(process, (LOCAL, event["port"]))
 
-    def fetch(stage: Stage, composition: Composition, label: str, sources: Sequence[Address]) -> Fetch:
-        process = _libtorrent(stage, composition, leecher_folder(stage, label), label, mode)
-        return _go(process, sources)
+    def fetch(scene: Scene, label: str, seeders: Sequence[Seeder]) -> Leecher:
+        process = start_libtorrent(mode, scene, scene.empty_folder(label), label)
+        process.wait_for("ready")
+        tell_peers(process, [seeder.address for seeder in seeders])
+        # libtorrent dials at its next tick, up to a second later: that wait is not counted.
+        go_s, _ = process.wait_for("connected")
+        return Leecher(
+            process, go_s, lambda: process.wait_for("done")[0], lambda: process.wait_for("flushed")[0]
+        )
 
     return Contender(f"libtorrent {mode}", seed, fetch)
-
-
-def _go(process: Process, sources: Sequence[Address]) -> Fetch:
-    process.wait_for("ready")
-    process.tell("\n".join(f"{host} {port}" for host, port in sources))
-    # libtorrent dials at its next tick, up to a second later: that wait is not counted.
-    go_s, _ = process.wait_for("connected")
-    return Fetch(
-        process,
-        go_s,
-        lambda: process.wait_for("done")[0],
-        lambda: process.wait_for("flushed")[0],
-    )
 
 
 # The limit
 
 
-def seed_limit(stage: Stage, composition: Composition, label: str) -> Seeder:
+def seed_limit(scene: Scene, label: str) -> Seeder:
     """A sender without a protocol."""
-    process = stage.python(HERE / "peer_limit.py", "send", composition.path, label=label)
+    process = scene.stage.python(HERE / "peer_limit.py", "send", scene.composition.path, label=label)
     _, event = process.wait_for("ready")
     return Seeder(process, (LOCAL, event["port"]))
 
 
-def fetch_limit(stage: Stage, composition: Composition, label: str, sources: Sequence[Address]) -> Fetch:
+def fetch_limit(scene: Scene, label: str, seeders: Sequence[Seeder]) -> Leecher:
     """A receiver without a protocol."""
-    path = leecher_folder(stage, label) / composition.score.name
-    arguments = ("receive", path, composition.score.size_bytes)
-    process = stage.python(HERE / "peer_limit.py", *arguments, label=label)
-    process.wait_for("ready")
-    go_s = process.tell(f"{sources[0][0]} {sources[0][1]}")
+    score = scene.composition.score
+    arguments = ("receive", scene.empty_folder(label) / score.name, score.size_bytes)
+    process = scene.stage.python(HERE / "peer_limit.py", *arguments, label=label)
+    go_s, _ = process.wait_for("ready")
+    tell_peers(process, [seeders[0].address])
 
     def done() -> float:
-        return process.wait_for("done", sha1=composition.score.sha1.hex())[0]
+        return process.wait_for("done", sha1=score.sha1.hex())[0]
 
-    return Fetch(process, go_s, done, done)
+    return Leecher(process, go_s, done, done)
 
 
 OURS = Contender("ours", seed_ours, fetch_ours)

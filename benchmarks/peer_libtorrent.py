@@ -66,24 +66,42 @@ def read_peers(handle: lt.torrent_handle, orders: queue.SimpleQueue[bool]) -> No
     orders.put(True)
 
 
-def watch(session: lt.session, handle: lt.torrent_handle) -> None:
-    """Tell of the end of the check, of the download and of the writing."""
-    said: set[str] = set()
-    while True:
-        session.wait_for_alert(1000)
-        for alert in session.pop_alerts():
-            kind = type(alert).__name__
-            first = kind not in said
-            said.add(kind)
-            if kind == "torrent_checked_alert" and first:
-                say("ready", port=session.listen_port(), finished=handle.status().is_seeding)
-            elif kind == "peer_connect_alert" and first:
-                say("connected")
-            elif kind == "torrent_finished_alert":
-                say("done")
-                handle.flush_cache()
-            elif kind == "cache_flushed_alert":
-                say("flushed")
+class Watcher(threading.Thread):
+    """Tells of the end of the check, of the first connection, of the download and of the writing."""
+
+    def __init__(self, session: lt.session, handle: lt.torrent_handle) -> None:
+        super().__init__()
+        self._session = session
+        self._handle = handle
+        self._said: set[str] = set()
+        self._stopped = False
+
+    def run(self) -> None:
+        """Pass on alerts until stopped."""
+        while not self._stopped:
+            self._session.wait_for_alert(1000)
+            for alert in self._session.pop_alerts():
+                self._pass_on(type(alert).__name__)
+
+    def _pass_on(self, kind: str) -> None:
+        first = kind not in self._said
+        self._said.add(kind)
+        if kind == "torrent_checked_alert" and first:
+            status = self._handle.status()
+            say("ready", port=self._session.listen_port(), finished=status.is_seeding)
+        elif kind == "peer_connect_alert" and first:
+            say("connected")
+        elif kind == "torrent_finished_alert":
+            say("done")
+            self._handle.flush_cache()
+        elif kind == "cache_flushed_alert":
+            say("flushed")
+
+    def stop(self) -> None:
+        """End it at once."""
+        self._stopped = True
+        self._session.post_session_stats()  # an alert: it wakes the thread
+        self.join()
 
 
 def reserve(parameters: lt.add_torrent_params) -> None:
@@ -109,13 +127,15 @@ def main() -> None:
     if mode == "tuned":
         reserve(parameters)
     handle = session.add_torrent(parameters)
+    watcher = Watcher(session, handle)
+    watcher.start()
     ended: queue.SimpleQueue[bool] = queue.SimpleQueue()
     signal.signal(signal.SIGTERM, lambda *_: ended.put(True))
     threading.Thread(target=read_peers, args=(handle, ended), daemon=True).start()
-    threading.Thread(target=watch, args=(session, handle), daemon=True).start()
     ended.get()
-    # At once: there is nothing to save, and nobody to tell.
-    os._exit(0)
+    watcher.stop()
+    # The session ends with its last reference: it tells its trackers, and waits for them a while.
+    del watcher, handle, session
 
 
 if __name__ == "__main__":

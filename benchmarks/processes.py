@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,23 @@ class Usage:
 class Process:
     """One running process. `began_s` is the moment before exec, on the monotonic clock, as all times here."""
 
-    def __init__(self, command: list[str], *, folder: Path, label: str, stdin: int | None = None) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        folder: Path,
+        label: str,
+        stdin: int | None = None,
+        parse: Callable[[bytes], Event | None] | None = None,
+    ) -> None:
         self.label = label
         self.command = command
         self.usage: Usage | None = None
         self._events: list[tuple[float, Event]] = []
         self._news = threading.Condition()
         self._ended = False
+        self._peak_bytes = math.nan
+        self._parse = parse or parse_json
         self._errors_path = folder / f"{label}.stderr"
         with self._errors_path.open("wb") as errors:
             self.began_s = time.monotonic()
@@ -125,6 +136,7 @@ class Process:
     def stop(self) -> Usage:
         """Ask it to end, reap it, and say what it cost."""
         if self.usage is None:
+            self._peak_bytes = peak_of(self.pid)
             with contextlib.suppress(ProcessLookupError):
                 self.signal(signal.SIGTERM)
             self.wait(STOP_S)
@@ -147,6 +159,9 @@ class Process:
         code = os.waitstatus_to_exitcode(status)
         self._process.returncode = code  # subprocess must not wait for it as well
         peak_bytes = float(used.ru_maxrss * _RSS_UNIT_BYTES)
+        if not math.isnan(self._peak_bytes):
+            # Linux counts what we were when we forked towards ru_maxrss.
+            peak_bytes = min(peak_bytes, self._peak_bytes)
         self.usage = Usage(used.ru_utime + used.ru_stime, peak_bytes, code)
         return ended_s
 
@@ -156,7 +171,7 @@ class Process:
         while data := os.read(self._process.stdout.fileno(), _READ_SIZE):
             now_s = time.monotonic()
             *lines, rest = (rest + data).split(b"\n")
-            events = [json.loads(line) for line in lines if line.startswith(b"{")]
+            events = [event for event in map(self._parse, lines) if event]
             with self._news:
                 self._events += [(now_s, event) for event in events]
                 self._news.notify_all()
@@ -168,6 +183,20 @@ class Process:
         errors = self._errors_path.read_text(encoding="utf-8", errors="backslashreplace")
         said = "\n".join(str(event) for _, event in self._events[-5:])
         return f"$ {' '.join(self.command)}\n{said}\n{errors[-3000:]}"
+
+
+def parse_json(line: bytes) -> Event | None:
+    """The event in a line of stdout; None for any other line."""
+    return json.loads(line) if line.startswith(b"{") else None
+
+
+def peak_of(pid: int) -> float:
+    """The greatest resident size of a running process so far, in bytes; nan where unknown."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        return math.nan
 
 
 def cpu_of(pid: int) -> float:
@@ -188,15 +217,25 @@ class Stage:
         self.folder = Path(tempfile.mkdtemp(dir=parent, prefix="stage-"))
         self.processes: list[Process] = []
 
-    def start(self, command: list[str], *, label: str, stdin: int | None = None) -> Process:
-        """Start a process in the stage's folder; `label` is unique in it."""
-        process = Process(command, folder=self.folder, label=label, stdin=stdin)
+    def start(
+        self,
+        command: list[str],
+        *,
+        label: str,
+        stdin: int | None = None,
+        parse: Callable[[bytes], Event | None] | None = None,
+    ) -> Process:
+        """Start a process in the stage's folder; `label` is unique in it.
+
+        `parse` makes events of the lines of its stdout, JSON when None.
+        """
+        process = Process(command, folder=self.folder, label=label, stdin=stdin, parse=parse)
         self.processes.append(process)
         return process
 
-    def python(self, script: Path, *arguments: object, label: str) -> Process:
+    def python(self, script: Path, *arguments: object, label: str, stdin: int | None = None) -> Process:
         """Start a Python program with this Python."""
-        return self.start([sys.executable, str(script), *map(str, arguments)], label=label)
+        return self.start([sys.executable, str(script), *map(str, arguments)], label=label, stdin=stdin)
 
     def __enter__(self) -> Stage:
         return self

@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.aria2 import ARIA2
 from benchmarks.composition import MIB, Composition
-from benchmarks.contenders import LIMIT, OURS, TUNED, Contender
+from benchmarks.contenders import LIMIT, OURS, STOCK, TUNED, Contender, Scene, mixed
 from benchmarks.measure import Figures, Series, Window
 from benchmarks.plan import Plan
 from benchmarks.processes import Stage
 from benchmarks.tables import Table, mib, number, percent
 
 GIB = 1 << 30
-CONTENDERS = [OURS, TUNED, LIMIT]
+CONTENDERS = [OURS, TUNED, LIMIT, mixed(TUNED, OURS), mixed(OURS, TUNED), STOCK, ARIA2]
 
 
 def run(plan: Plan) -> list[Table]:
@@ -35,18 +36,19 @@ def run(plan: Plan) -> list[Table]:
 def measure_pair(contender: Contender, composition: Composition, parent: Path) -> Figures:
     """Move the composition once from a fresh seeder to a fresh leecher."""
     with Stage(parent) as stage:
-        seeder = contender.seed(stage, composition, "seeder")
-        fetch = contender.fetch(stage, composition, "leecher", [seeder.address])
+        scene = Scene(stage, composition)
+        seeder = contender.seed(scene, "seeder")
+        leecher = contender.fetch(scene, "leecher", [seeder])
         window = Window(stage.processes)
-        done_s = fetch.done()
-        settled_s = fetch.settled()
+        done_s = leecher.done()
+        settled_s = leecher.settled()
         window.close()
-        leecher_usage = fetch.process.stop()
+        leecher_usage = leecher.process.stop()
         seeder_usage = seeder.process.stop()
     return {
-        "wall_s": done_s - fetch.go_s,
-        "exec_s": done_s - fetch.process.began_s,
-        "settled_s": settled_s - fetch.go_s,
+        "wall_s": done_s - leecher.go_s,
+        "exec_s": done_s - leecher.process.began_s,
+        "settled_s": settled_s - leecher.go_s,
         "seeder_cpu_s": window.cpu_s["seeder"],
         "leecher_cpu_s": window.cpu_s["leecher"],
         "cpu_s": window.cpu_s["seeder"] + window.cpu_s["leecher"],
