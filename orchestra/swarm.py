@@ -238,12 +238,18 @@ class Swarm:
         self.downloads.parts_good(good)
         for index in bad:
             self.downloads.part_bad(index)
-        news = encode_haves(good)
+        news = b""
         for peer in list(self.peers.values()):
-            if good and not peer.closing:
+            if not good or peer.closing:
+                continue
+            if peer.have.complete:
+                # It wants nothing, so that our parts are no news to it.
+                peer.wanted_parts -= len(good)
+            else:
+                news = news or encode_haves(good)
                 self._send(peer, news, now_s)
                 peer.wanted_parts -= sum(index in peer.have for index in good)
-                self._show_interest(peer, now_s)
+            self._show_interest(peer, now_s)
         if bad:
             self._fill_all(now_s)
 
