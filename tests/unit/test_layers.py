@@ -14,7 +14,7 @@ LAYERS: dict[str, str] = {
     "pure": """
         addressbook addresses announce announcereply bencode bitfield choker doorway downloads errors
         extension flight geometry humans messages metainfo names peer peers picker rate registry regular
-        roster schedule score scorelines swarm text uploads wire
+        roster schedule score scorelines shipment swarm text uploads wire
         """,
     # Files, sockets, and what threads are made of.
     "input and output": """
@@ -123,3 +123,37 @@ def test_a_module_without_a_place_is_found(tmp_path: Path) -> None:
 def test_no_module_is_longer_than_400_lines() -> None:
     long = {path.name: n for path in SOURCES if (n := path.read_text(encoding="utf-8").count("\n")) > 400}
     assert not long, "split them where state, protocol and I/O meet"
+
+
+THREAD_NAMES = set(
+    """
+    _after_fork _args _bootstrap _bootstrap_inner _context _daemonic _delete _handle _ident _initialized
+    _invoke_excepthook _is_stopped _kwargs _name _native_id _os_thread_handle _reset_internal_locks _set_ident
+    _set_native_id _set_tstate_lock _started _stderr _stop _target _tstate_lock _wait_for_tstate_lock
+    """.split()
+)
+"""What threading.Thread of any Python from 3.10 to 3.14 keeps in itself."""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=[str(path.relative_to(ROOT)) for path in SOURCES])
+def test_no_thread_of_ours_has_an_attribute_of_its_base_class(path: Path) -> None:
+    taken = [
+        f"{thread.name}.{name}"
+        for thread in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(thread, ast.ClassDef) and {"Worker", "Thread"} & names_in(thread.bases)
+        for node in ast.walk(thread)
+        if (name := defined_by(node)) in THREAD_NAMES
+    ]
+    assert not taken, "threading.Thread has these for itself, if not in this Python then in another"
+
+
+def names_in(bases: list[ast.expr]) -> set[str]:
+    """The last part of each base class: Thread, threading.Thread."""
+    return {ast.unparse(base).rpartition(".")[2] for base in bases}
+
+
+def defined_by(node: ast.AST) -> str:
+    """The method or the attribute of self that it defines, or ""."""
+    if isinstance(node, ast.FunctionDef):
+        return node.name
+    return node.attr if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) else ""
