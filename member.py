@@ -19,7 +19,7 @@ from orchestra import cli, humans
 from orchestra.console import Bar, Console
 from orchestra.errors import ExitCode, ScoreError, UsageError
 from orchestra.messages import CheckProgress, Complete, Ended, Listening, Notice, Progress
-from orchestra.names import check_name
+from orchestra.names import check_name, check_writable_name
 from orchestra.score import Score, read_score
 from orchestra.session import Session
 from orchestra.signals import Signalled, as_messages
@@ -77,10 +77,12 @@ def _seconds(text: str) -> float:
 
 
 def file_name(score: Score, output: str | None) -> str:
-    """The name to write to. Raises UsageError for a bad --output, ScoreError for a hidden name."""
+    """The name to write to. Raises UsageError for a bad --output, ScoreError where one is needed."""
     if output is None:
-        if score.name.startswith("."):
-            raise ScoreError(f"the name {safe(score.name)} would be hidden: choose one with --output NAME")
+        try:
+            check_writable_name(score.name)
+        except ValueError as error:
+            raise ScoreError(f"{safe(score.name)}: {error}: choose one with --output NAME") from error
         return score.name
     try:
         check_name(output)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from orchestra.doorway import Links
-from orchestra.errors import NetworkError, OrchestraError, ScoreError
+from orchestra.errors import NetworkError, ScoreError, StorageError
 from orchestra.geometry import Geometry
 from orchestra.messages import (
     Accepted,
@@ -313,7 +313,7 @@ class Orchestrator:
 
     def _read_failed(self, index: int, reason: str, now_s: float) -> None:
         if self.phase is Phase.ACTIVE:
-            error = OrchestraError(f"part {index} of {self._task.name} cannot be read any more: {reason}")
+            error = StorageError(f"part {index} of {self._task.name} cannot be read any more: {reason}")
             self._stop("error", error, now_s)
 
     # The network

@@ -34,6 +34,9 @@ _SAFE_FLAGS = (
 )
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
+_CANNOT_RESERVE = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What a file system says that has no way to reserve."""
+
 
 def storage_error(path: Path, error: OSError, doing: str) -> StorageError:
     """One line for what the system said while `doing` something ("writing") with `path`."""
@@ -142,24 +145,40 @@ class Storage:
                 raise BusyError(f"{self.part_path}: another member is writing this file") from error
             # A file system without locks: go on without one rather than not at all.
 
-    def reserve(self) -> None:
-        """Claim the disk space for the whole composition, so that a full disk is known now.
+    def check_room(self) -> None:
+        """Compare what is still to be allocated with what the file system has free.
 
-        Raises StorageError with the bytes that are missing.
+        Raises StorageError when it cannot fit.
+        """
+        if not hasattr(os, "fstatvfs"):
+            return
+        system, status = os.fstatvfs(self._fd), os.fstat(self._fd)
+        needed_bytes = self.size_bytes - 512 * status.st_blocks
+        free_bytes = system.f_bavail * system.f_frsize
+        if needed_bytes > free_bytes:
+            raise self._no_room(needed_bytes, free_bytes)
+
+    def _no_room(self, needed_bytes: int, free_bytes: int) -> StorageError:
+        return StorageError(
+            f"{self.part_path}: the disk is too full: {needed_bytes} bytes are needed, {free_bytes} are free"
+        )
+
+    def reserve(self) -> None:
+        """Claim the disk space for the whole composition, so that it cannot run out on the way.
+
+        Raises StorageError.
         """
         try:
             if self.size_bytes and hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self._fd, 0, self.size_bytes)
-            else:
-                os.ftruncate(self._fd, self.size_bytes)
+                return
         except OSError as error:
-            if error.errno in _FULL:
-                raise StorageError(
-                    f"{self.part_path}: the disk is too full: {self.size_bytes} bytes are needed"
-                ) from error
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            if error.errno not in _CANNOT_RESERVE:
                 raise storage_error(self.part_path, error, "reserving space") from error
+        try:
             os.ftruncate(self._fd, self.size_bytes)
+        except OSError as error:
+            raise storage_error(self.part_path, error, "reserving space") from error
 
     # Reading and writing
 

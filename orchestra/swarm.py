@@ -253,13 +253,6 @@ class Swarm:
         if bad:
             self._fill_all(now_s)
 
-    def withdraw(self, index: int) -> None:
-        """Part `index` has gone bad on our disk: it is missing again."""
-        if index in self.picker.have:
-            self.picker.mark_missing(index)
-            for peer in self.peers.values():
-                peer.wanted_parts += index in peer.have
-
     def rechoke(self, now_s: float) -> None:
         """Decide anew who may ask us, and tell those for whom it changes."""
         new_round = now_s >= self._next_round_s

@@ -75,7 +75,7 @@ class Writer(Worker):
         """Check what is there, then write until told to stop."""
         try:
             try:
-                self._report(self._open())
+                self._open()
             except OrchestraError as error:
                 self._fail(error)
             while self._handle(self.inbox.get()):
@@ -94,23 +94,34 @@ class Writer(Worker):
 
     # Opening
 
-    def _open(self) -> Checked:
+    def _open(self) -> None:
+        """Say what is on disk, and make sure that the rest will fit. Raises StorageError, BusyError."""
         storage, parts = self._storage, self._geometry.parts
         if storage.open_installed():
             right = self._check()
+            if self._is_told_to_stop():
+                return
             if right.count(1) == parts:
-                return Checked(right, installed=True)
+                self._report(Checked(right, installed=True))
+                return
             storage.refuse_installed()
         held_bytes = storage.open_part()
+        storage.check_room()
         right = self._check() if held_bytes else bytearray(parts)
-        storage.reserve()
-        return Checked(right, installed=False)
+        if not self._is_told_to_stop():
+            self._report(Checked(right, installed=False))
+            # Meanwhile the first peers are found: reserving takes its time on some file systems.
+            storage.reserve()
+
+    def _is_told_to_stop(self) -> bool:
+        """Before Checked nobody sends anything else."""
+        return not self.inbox.empty()
 
     def _check(self) -> bytearray:
         try:
             with io.FileIO(self._storage.fd, "rb", closefd=False) as file:
                 return check_open_file(
-                    file, self._score, on_progress=self._show_check, stopped=lambda: not self.inbox.empty()
+                    file, self._score, on_progress=self._show_check, stopped=self._is_told_to_stop
                 )
         except OSError as error:
             text = f"{self._storage.path}: checking what is there failed: {error.strerror}"
