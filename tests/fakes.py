@@ -12,22 +12,26 @@ import random
 import socket
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import netutils
 from netutils import Address
 from orchestra.bitfield import Bitfield
 from orchestra.geometry import Geometry
-from orchestra.messages import BlocksReady
 from orchestra.peer import Peer
 from orchestra.rate import Rate
 from orchestra.score import Score
+from orchestra.shipment import Shipment
 from orchestra.wire import (
     HANDSHAKE_BYTES,
     Blocks,
+    Cancels,
     Decoder,
     Handshake,
+    Haves,
     Message,
+    Requests,
     decode_handshake,
     encode_handshake,
 )
@@ -118,12 +122,12 @@ class FakeLink:
     """Keeps what is sent; `full` makes it refuse, as a congested connection does."""
 
     def __init__(self, parts: int = 8, part_size_bytes: int = 16384) -> None:
-        self.sent: list[bytes | BlocksReady] = []
+        self.sent: list[bytes | Shipment] = []
         self.closed: list[str] = []
         self.full = False
         self._decoder = Decoder(parts, part_size_bytes)
 
-    def send(self, item: bytes | BlocksReady) -> bool:
+    def send(self, item: bytes | Shipment) -> bool:
         if self.full:
             return False
         self.sent.append(item)
@@ -191,6 +195,32 @@ def blocks_message(data: bytes, offset: int, length: int) -> Blocks:
     """A run of whole blocks as the decoder makes it, out of a composition in memory."""
     view = memoryview(data)[offset : offset + length]
     return Blocks(offset, length, [view[begin : begin + 16384] for begin in range(0, length, 16384)])
+
+
+def told(messages: Iterable[Message]) -> list[tuple[Any, ...]]:
+    """The same messages one by one, and bytes that follow one another as one, however they were bundled.
+
+    Copies the bytes of blocks: what holds them may be used again.
+    """
+    single: list[tuple[Any, ...]] = []
+    for message in messages:
+        match message:
+            case Haves(indices):
+                single += [("have", index) for index in indices]
+            case Requests(blocks):
+                single += [("request", *block) for block in blocks]
+            case Cancels(blocks):
+                single += [("cancel", *block) for block in blocks]
+            case Blocks(offset, length, views):
+                data = b"".join(views)
+                assert len(data) == length
+                if single and single[-1][0] == "bytes" and single[-1][1] + len(single[-1][2]) == offset:
+                    data = single[-1][2] + data
+                    offset = single.pop()[1]
+                single.append(("bytes", offset, data))
+            case _:
+                single.append((message,))
+    return single
 
 
 # For tests with threads

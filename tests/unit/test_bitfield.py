@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.bitfield import Bitfield
@@ -53,6 +53,7 @@ def test_every_bit_but_the_spare_ones_may_be_set() -> None:
         assert Bitfield.from_wire(full_bitfield(parts).to_wire(), parts).complete
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.lists(st.tuples(st.booleans(), st.integers(0, 39))))
 def test_it_behaves_like_a_set(parts: int, changes: list[tuple[bool, int]]) -> None:
     field, model = Bitfield(parts), set[int]()
@@ -71,6 +72,7 @@ def test_it_behaves_like_a_set(parts: int, changes: list[tuple[bool, int]]) -> N
     assert field.as_integer() == sum(1 << field.width - 1 - index for index in model)
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 19)), st.sets(st.integers(0, 19)))
 def test_what_one_lacks_of_the_other_is_counted(mine: set[int], theirs: set[int]) -> None:
     assert bitfield(20, *mine).lacking(bitfield(20, *theirs)) == len(theirs - mine)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.errors import RemoteProtocolError
@@ -41,8 +41,8 @@ from orchestra.wire import (
     encode_haves,
     encode_requests,
     encode_state,
-    lay_piece_header,
 )
+from tests.fakes import told
 
 PARTS, PART_BYTES = 11, 20000
 BITFIELD = b"\xff\xe0"
@@ -104,27 +104,6 @@ def decode_cut(chunks: Iterable[bytes]) -> list[Message]:
     return found
 
 
-def one_by_one(messages: Iterable[Message]) -> list[tuple[Any, ...]]:
-    """The same messages, however they were bundled."""
-    single: list[tuple[Any, ...]] = []
-    for message in messages:
-        match message:
-            case Haves(indices):
-                single += [("have", index) for index in indices]
-            case Requests(blocks):
-                single += [("request", *block) for block in blocks]
-            case Cancels(blocks):
-                single += [("cancel", *block) for block in blocks]
-            case Blocks(offset, length, views):
-                assert sum(map(len, views)) == length
-                for view in views:
-                    single.append(("block", offset, bytes(view)))
-                    offset += len(view)
-            case _:
-                single.append((message,))
-    return single
-
-
 # Exact bytes
 
 
@@ -138,7 +117,7 @@ def test_each_message_has_exactly_these_bytes(message: Message, data: bytes, enc
 @pytest.mark.parametrize(("message", "data", "_encoded"), TABLE, ids=[str(row[0])[:40] for row in TABLE])
 def test_each_message_may_come_byte_by_byte(message: Message, data: bytes, _encoded: bytes | None) -> None:
     chunks = [data[place : place + 1] for place in range(len(data))]
-    assert one_by_one(decode_cut(chunks)) == one_by_one([message])
+    assert told(decode_cut(chunks)) == told([message])
 
 
 @pytest.mark.parametrize(("message", "data", "_encoded"), TABLE, ids=[str(row[0])[:40] for row in TABLE])
@@ -160,7 +139,7 @@ def test_what_is_not_whole_is_left_for_the_next_call() -> None:
         messages, used = Decoder(PARTS, PART_BYTES).decode(memoryview(stream), end)
         assert used <= end
         again = decode_all(stream[used:]) if used else decode_all(stream)
-        assert one_by_one(messages) + one_by_one(again) == one_by_one(decode_all(stream))
+        assert told(messages) + told(again) == told(decode_all(stream))
 
 
 # Runs of blocks
@@ -209,12 +188,6 @@ def test_views_point_into_the_receivers_buffer() -> None:
     assert isinstance(messages[0], Blocks)
     buffer[13:17] = b"wxyz"
     assert bytes(messages[0].views[0]) == b"wxyz"
-
-
-def test_a_piece_header_is_laid_before_its_data() -> None:
-    buffer = bytearray(20)
-    lay_piece_header(buffer, 3, (5, 16384, 4))
-    assert buffer == b"\0\0\0" + piece(5, 16384, b"....")[:13] + b"\0\0\0\0"
 
 
 # What breaks the protocol
@@ -363,6 +336,7 @@ wire_messages = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.booleans(), st.lists(wire_messages, max_size=12), st.data())
 def test_any_split_of_a_stream_gives_the_same_messages(
     greets: bool, messages: list[bytes], data: st.DataObject
@@ -370,7 +344,7 @@ def test_any_split_of_a_stream_gives_the_same_messages(
     stream = (encode_bitfield(BITFIELD) if greets else b"") + b"".join(messages)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     chunks = [stream[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
-    assert one_by_one(decode_cut(chunks)) == one_by_one(decode_all(stream))
+    assert told(decode_cut(chunks)) == told(decode_all(stream))
 
 
 def broken(stream: bytes, flips: list[tuple[int, int]]) -> bytes:
@@ -382,6 +356,7 @@ def broken(stream: bytes, flips: list[tuple[int, int]]) -> bytes:
     return bytes(changed)
 
 
+@settings(deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=100),
@@ -403,4 +378,4 @@ def test_any_bytes_give_messages_or_a_protocol_error(data: bytes) -> None:
     if len(data) - used >= 4:
         (length,) = struct.unpack_from(">I", data, used)
         assert len(data) - used < 4 + length <= decoder.max_message_bytes
-    one_by_one(messages)
+    told(messages)

@@ -1,0 +1,81 @@
+"""A shipment is the exact bytes of `piece` messages, its blocks side by side for the disk."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import pytest
+
+from orchestra.buffers import Pool
+from orchestra.shipment import MAX_BLOCKS, Shipment
+from orchestra.wire import BLOCK_BYTES, BlockSpan
+from tests.fakes import content
+
+PART_BYTES = 20000
+DATA = content(40 * PART_BYTES)
+FULL = BLOCK_BYTES
+
+
+def loaded(
+    blocks: list[BlockSpan], shipment: Shipment | None = None
+) -> tuple[Shipment, list[tuple[int, int]]]:
+    """A shipment of these blocks, read from DATA; and what was read: (offset, length)."""
+    shipment = shipment or Pool(1, Shipment).take()
+    reads = []
+    for offset, view in shipment.load(blocks, PART_BYTES):
+        view[:] = DATA[offset : offset + len(view)]
+        reads.append((offset, len(view)))
+    return shipment, reads
+
+
+def expected(blocks: list[BlockSpan]) -> bytes:
+    """The messages, written down a second time (BEP 3)."""
+    stream = b""
+    for index, begin, length in blocks:
+        start = index * PART_BYTES + begin
+        stream += struct.pack(">IBII", 9 + length, 7, index, begin) + DATA[start : start + length]
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("blocks", "reads"),
+    [
+        ([(0, 0, FULL)], [(0, FULL)]),
+        ([(3, 5, 1)], [(60005, 1)]),
+        ([(0, 0, FULL), (0, FULL, 3616)], [(0, 20000)]),
+        ([(0, 0, FULL), (0, FULL, 3616), (1, 0, FULL)], [(0, 36384)]),
+        ([(2, 0, FULL), (0, 0, FULL)], [(40000, FULL), (0, FULL)]),
+        ([(0, 0, 100), (0, 0, 100), (0, 50, 100)], [(0, 100), (0, 100), (50, 100)]),
+    ],
+)
+def test_neighbours_are_read_in_one_piece(blocks: list[BlockSpan], reads: list[tuple[int, int]]) -> None:
+    shipment, done = loaded(blocks)
+    assert done == reads
+    assert b"".join(shipment.slots) == expected(blocks)
+    assert shipment.payload_bytes == sum(length for _, _, length in blocks)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_any_batch_has_the_bytes_of_its_messages_also_when_the_memory_is_used_again(seed: int) -> None:
+    rng = random.Random(seed)
+    pool = Pool(1, Shipment)
+    for _ in range(5):
+        blocks = []
+        for _ in range(rng.randrange(1, MAX_BLOCKS + 1)):
+            begin = rng.choice((0, 0, FULL, rng.randrange(PART_BYTES)))
+            longest = min(FULL, PART_BYTES - begin)
+            blocks.append(
+                (rng.randrange(40), begin, rng.choice((longest, longest, rng.randrange(longest) + 1)))
+            )
+        shipment, _ = loaded(blocks, pool.take())
+        assert b"".join(shipment.slots) == expected(blocks)
+        shipment.give_back()
+
+
+def test_what_is_unsent_is_the_rest_of_the_stream() -> None:
+    blocks = [(0, 0, FULL), (0, FULL, 3616), (5, 7, 10)]
+    shipment, _ = loaded(blocks)
+    whole = expected(blocks)
+    for sent in (0, 1, 12, 13, 14, 13 + FULL - 1, 13 + FULL, 13 + FULL + 13, len(whole) - 1, len(whole)):
+        assert b"".join(shipment.unsent(sent)) == whole[sent:]
