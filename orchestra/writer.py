@@ -78,7 +78,7 @@ class Writer(Worker):
                 self._open()
             except OrchestraError as error:
                 self._fail(error)
-            while self._handle(self.inbox.get()):
+            while self._take(self.inbox.get()):
                 pass
         finally:
             self._storage.close()
@@ -135,7 +135,7 @@ class Writer(Worker):
 
     # Working
 
-    def _handle(self, message: Write | Forget | Install | Stop) -> bool:
+    def _take(self, message: Write | Forget | Install | Stop) -> bool:
         match message:
             case Write():
                 self._write(message)
