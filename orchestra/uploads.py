@@ -8,6 +8,8 @@ choke soon, and its cancels still find their blocks.
 
 from __future__ import annotations
 
+from itertools import filterfalse
+
 from orchestra.bitfield import Bitfield
 from orchestra.errors import RemoteProtocolError
 from orchestra.geometry import Geometry
@@ -40,10 +42,11 @@ class Uploads:
         A choked peer's requests are dropped (BEP 3): it may not have heard yet.
         What exceeds MAX_ASKED is dropped as well.
         """
-        if not all(map(self._geometry.holds, blocks)):
-            raise RemoteProtocolError("a request for what is not a block of a part")
-        if not self._have.complete and not all(block[0] in self._have for block in blocks):
-            raise RemoteProtocolError("a request for a part that we do not have")
+        for index, begin, length in filterfalse(self._geometry.holds, blocks):
+            raise RemoteProtocolError(f"a request for {length} bytes at {begin} of part {index}")
+        for index, _, _ in () if self._have.complete else blocks:
+            if index not in self._have:
+                raise RemoteProtocolError(f"a request for part {index}, which we do not have")
         if peer.choked:
             return
         peer.asked.extend(blocks[: MAX_ASKED - len(peer.asked)])
