@@ -111,6 +111,7 @@ class Doorway:
             speaks_extensions=message.handshake.speaks_extensions,
             since_s=now_s,
             heard_at_s=now_s,
+            spoke_at_s=now_s,
             counted=True,
         )
         if peer.peer_id == self._peer_id:

@@ -4,8 +4,9 @@ Pure; owned by the orchestrator. A part is fetched from one peer at a time, so
 that a wrong one has one author. A peer that leaves or stalls gives its blocks
 back at once; the part then goes on with another peer, and if it turns out
 wrong, it is fetched again from a single one, who then answers for it. When
-nothing is missing, blocks that others still owe are asked of a second peer too
-(end game), and the later copy is cancelled.
+nothing is missing, idle peers take over what others have not been asked for
+yet, and blocks that others still owe are asked of a second peer too (end
+game); the later copy is cancelled.
 """
 
 from __future__ import annotations
@@ -73,7 +74,6 @@ class Downloads:
             keys += flight.take(room - len(keys))
         if not keys and not peer.outstanding and not self._picker.missing:
             keys = self._end_game(peer, room)
-            self._asked_twice.update(keys)
         if not keys:
             return
         if not peer.outstanding:
@@ -117,7 +117,14 @@ class Downloads:
         return [index for index in flight.parts if self._flights.get(index) is flight]
 
     def _end_game(self, peer: Peer, room: int) -> list[int]:
-        """Blocks that another peer owes us and this one has: of the part that lacks most, the last first."""
+        """Blocks that another peer has not been asked for yet, or else owes us, and this one has.
+
+        Of what is owed those of the part that lacks most, the last first.
+        """
+        for flight in self._flights.values():
+            parts = self._open_parts(flight) if flight.askable else []
+            if parts and self._disputed.isdisjoint(parts) and all(index in peer.have for index in parts):
+                return flight.take(room)
         owed: dict[int, list[int]] = {}
         owers: dict[int, int] = {}
         for other in self._peers.values():
@@ -127,9 +134,10 @@ class Downloads:
                 if owers[key] == 1 and index in peer.have and index not in self._disputed:
                     owed.setdefault(index, []).append(key)
         for keys in sorted(owed.values(), key=len, reverse=True):
-            free = [key for key in keys if owers[key] < END_GAME_SOURCES]
+            free = sorted((key for key in keys if owers[key] < END_GAME_SOURCES), reverse=True)[:room]
             if free:
-                return sorted(free, reverse=True)[:room]
+                self._asked_twice.update(free)
+                return free
         return []
 
     # Receiving

@@ -367,6 +367,31 @@ def test_when_nothing_is_missing_a_second_peer_is_asked_too_the_last_block_first
     assert desk.fill(idle) == [3, 2, 1, 0]
 
 
+def test_an_idle_peer_takes_over_what_a_slow_one_was_not_asked_for_yet() -> None:
+    desk = Desk(1)
+    slow, idle = desk.join(depth=1), desk.join(depth=100)
+    assert desk.fill(slow) == [0]
+    assert desk.fill(idle) == [1, 2, 3]
+    desk.deliver(idle, [1, 2, 3])
+    assert said(slow, Cancels) == []
+    assert desk.fill(slow) == []
+    assert desk.fill(idle) == [0]
+    desk.deliver(slow, [0])
+    assert said(idle, Cancels) == [desk.geometry.span(0)]
+    assert desk.states() == "C"
+
+
+def test_what_an_idle_peer_took_over_goes_back_to_the_owner_when_it_leaves() -> None:
+    desk = Desk(1)
+    slow, idle = desk.join(depth=1), desk.join(depth=100)
+    desk.fill(slow)
+    desk.fill(idle)
+    desk.deliver(idle, [2])
+    desk.leave(idle)
+    slow.depth = 100
+    assert desk.fill(slow) == [1, 3]
+
+
 def test_no_block_is_asked_of_more_than_two_peers() -> None:
     assert END_GAME_SOURCES == 2
     desk, _, [second, third] = end_game(2)

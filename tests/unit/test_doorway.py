@@ -1,0 +1,213 @@
+"""Who comes in: room, crowds, ourselves, the banned, and the one connection that two members keep."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from netutils import Address
+from orchestra.doorway import MAX_HALF_OPEN, MAX_PEERS, MAX_PER_HOST, REST_S, USEFUL_S, Doorway
+from orchestra.messages import Accepted, LinkUp
+from orchestra.peer import Peer
+from orchestra.wire import Handshake
+from tests.fakes import INFO_HASH, OUR_ID, THEIR_ID, FakeLink, FakeLinks
+
+A, B = ("10.0.0.1", 6881), ("10.0.0.2", 6881)
+SMALLER_ID, GREATER_ID = bytes(20), b"\xff" * 20
+
+
+class Door:
+    """A doorway, and the swarm's book of who is in."""
+
+    def __init__(self) -> None:
+        self.links = FakeLinks()
+        self.peers: dict[int, Peer] = {}
+        self.doorway = Doorway(8, OUR_ID, self.links, self.peers, random.Random(1))
+        self.now_s = 100.0
+
+    def call(self, address: Address) -> int:
+        """Somebody calls from there; the key of the connection."""
+        before = set(self.links.made)
+        self.doorway.accepted(Accepted(object(), address))
+        [key] = set(self.links.made) - before
+        return key
+
+    def dial(self, *addresses: Address) -> list[int]:
+        """We call them; the keys of the connections."""
+        before = set(self.links.made)
+        self.doorway.book.add(addresses, self.now_s)
+        self.doorway.dial_more(self.now_s)
+        return sorted(set(self.links.made) - before)
+
+    def shake(self, key: int, peer_id: bytes = THEIR_ID) -> Peer:
+        """The handshake succeeds."""
+        peer = self.doorway.link_up(LinkUp(key, Handshake(1 << 20, INFO_HASH, peer_id)), self.now_s)
+        self.peers[key] = peer
+        return peer
+
+    def leave(self, peer: Peer, *, of_no_use: bool = False) -> None:
+        del self.peers[peer.key]
+        self.doorway.peer_left(peer, self.now_s, of_no_use=of_no_use)
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+def test_known_addresses_are_dialled_as_far_as_there_is_room(door: Door) -> None:
+    addresses = [("10.0.1.1", port) for port in range(1, 41)]
+    keys = door.dial(*addresses)
+    assert len(keys) == MAX_HALF_OPEN
+    assert len(set(door.links.dialled.values())) == MAX_HALF_OPEN
+    for number, key in enumerate(keys):
+        door.shake(key, b"%020d" % number)
+    assert len(door.dial()) == MAX_HALF_OPEN
+    assert door.doorway.connections == 2 * MAX_HALF_OPEN
+
+
+def test_there_are_never_more_connections_than_allowed(door: Door) -> None:
+    for number in range(MAX_PEERS):
+        door.shake(door.call((f"10.0.{number}.1", 5000)), b"%020d" % number)
+    assert door.dial(A) == []
+    refused = object()
+    door.doorway.accepted(Accepted(refused, B))
+    assert door.links.refused == [refused]
+    door.leave(door.peers[next(iter(door.peers))])
+    door.call(B)
+
+
+def test_one_host_may_call_three_times_but_this_machine_as_often_as_it_likes(door: Door) -> None:
+    for port in range(MAX_PER_HOST):
+        door.call(("10.0.0.1", port))
+    door.doorway.accepted(Accepted(object(), ("10.0.0.1", 99)))
+    assert len(door.links.refused) == 1
+    for port in range(10):
+        door.call(("127.0.0.1", port))
+        door.call(("::1", port))
+
+
+def test_a_handshake_makes_a_peer_that_knows_where_it_came_from(door: Door) -> None:
+    [dialled] = door.dial(A)
+    peer = door.shake(dialled)
+    assert (peer.key, peer.host, peer.dialled, peer.peer_id) == (dialled, "10.0.0.1", A, THEIR_ID)
+    assert peer.speaks_extensions
+    called = door.shake(door.call(B), b"another-peer-id-1234")
+    assert (called.host, called.dialled) == ("10.0.0.2", None)
+    assert called.choked
+    assert called.choking_us
+    assert not called.closing
+
+
+def test_we_do_not_talk_to_ourselves_and_do_not_dial_ourselves_again(door: Door) -> None:
+    [out] = door.dial(A)
+    calling, called = door.shake(out, OUR_ID), door.shake(door.call(B), OUR_ID)
+    assert calling.closing
+    assert called.closing
+    for peer in (calling, called):
+        door.leave(peer)
+    door.now_s += 10_000
+    assert door.dial(A) == []
+
+
+def test_a_banned_peer_does_not_come_in_again(door: Door) -> None:
+    peer = door.shake(door.call(A))
+    door.doorway.ban(peer, "part 3 was wrong")
+    assert peer.closing
+    door.leave(peer)
+    door.doorway.accepted(Accepted(object(), ("10.0.0.1", 7000)))
+    assert len(door.links.refused) == 1
+    assert door.dial(("10.0.0.1", 6881)) == []
+    assert door.shake(door.call(B), THEIR_ID).closing
+
+
+@pytest.mark.parametrize("we_dial_first", [True, False])
+@pytest.mark.parametrize(("their_id", "ours_stays"), [(SMALLER_ID, True), (GREATER_ID, False)])
+def test_when_both_dial_the_connection_of_the_greater_peer_id_stays(
+    door: Door, their_id: bytes, ours_stays: bool, we_dial_first: bool
+) -> None:
+    [out] = door.dial(A)
+    calls = [out, door.call(A)]
+    for key in calls if we_dial_first else reversed(calls):
+        door.shake(key, their_id)
+    dialled, called = (door.peers[key] for key in calls)
+    assert (dialled.closing, called.closing) == (not ours_stays, ours_stays)
+
+
+def test_the_same_peer_calling_twice_keeps_its_first_connection(door: Door) -> None:
+    first, second = door.shake(door.call(A)), door.shake(door.call(A))
+    assert not first.closing
+    assert second.closing
+
+
+def test_a_peer_that_is_just_leaving_does_not_stand_in_the_way_of_its_return(door: Door) -> None:
+    first = door.shake(door.call(A))
+    first.close("gone")
+    assert not door.shake(door.call(A)).closing
+
+
+def test_an_address_that_leads_to_a_peer_that_is_here_is_left_alone_for_a_while(door: Door) -> None:
+    door.shake(door.call(A))
+    [out] = door.dial(A)
+    twice = door.shake(out)
+    assert twice.closing
+    door.leave(twice)
+    door.now_s += REST_S - 1
+    assert door.dial() == []
+    door.now_s += 2
+    assert door.dial() != []
+
+
+def test_a_connection_that_ends_before_its_handshake_counts_as_a_failure(door: Door) -> None:
+    waits = []
+    for _ in range(3):
+        [key] = door.dial(A)
+        assert door.doorway.left(key, door.now_s)
+        due_s = door.doorway.book.next_try_s()
+        assert due_s is not None
+        waits.append(due_s - door.now_s)
+        door.now_s = due_s
+    assert waits[0] < waits[1] < waits[2]
+    assert not door.doorway.left(12345, door.now_s)
+    assert door.doorway.connections == 0
+
+
+@pytest.mark.parametrize("useful", ["data", "long", "neither"])
+def test_only_a_connection_that_was_worth_it_is_dialled_again_soon(door: Door, useful: str) -> None:
+    for _ in range(4):
+        [key] = door.dial(A)
+        peer = door.shake(key)
+        if useful == "data":
+            peer.down.add(1, door.now_s)
+        door.now_s += USEFUL_S + 1 if useful == "long" else 1
+        door.leave(peer)
+        due_s = door.doorway.book.next_try_s()
+        assert due_s is not None
+        wait_s = due_s - door.now_s
+        door.now_s = due_s
+    assert wait_s > 10 if useful == "neither" else wait_s < 5
+
+
+def test_where_neither_could_gain_the_address_rests(door: Door) -> None:
+    [key] = door.dial(A)
+    peer = door.shake(key)
+    peer.up.add(1, door.now_s)
+    door.leave(peer, of_no_use=True)
+    due_s = door.doorway.book.next_try_s()
+    assert due_s is not None
+    assert due_s >= door.now_s + REST_S
+
+
+def test_all_half_open_connections_can_be_ended(door: Door) -> None:
+    keys = [*door.dial(A), door.call(B)]
+    door.doorway.close_half_open("we stop")
+    assert all(door.links.made[key].closed == ["we stop"] for key in keys)
+
+
+def test_a_peer_is_closed_only_once(door: Door) -> None:
+    peer = door.shake(door.call(A))
+    peer.close("first")
+    peer.close("second")
+    assert isinstance(peer.link, FakeLink)
+    assert peer.link.closed == ["first"]

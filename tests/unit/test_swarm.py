@@ -1,0 +1,521 @@
+"""What peers say and what we say to them, message by message."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from orchestra import bencode
+from orchestra.bitfield import Bitfield
+from orchestra.downloads import MAX_STRAY_BLOCKS, SNUB_S
+from orchestra.geometry import Geometry
+from orchestra.messages import Accepted, LinkUp, Read, Received, Write
+from orchestra.peer import Peer
+from orchestra.swarm import KEEP_ALIVE_S, SILENCE_S, UPLOAD_SLOTS, Swarm
+from orchestra.uploads import MAX_ASKED
+from orchestra.wire import (
+    BLOCK_BYTES,
+    KEEP_ALIVE,
+    BitfieldReceived,
+    Cancels,
+    Choke,
+    Extended,
+    Handshake,
+    Haves,
+    Interested,
+    Message,
+    NotInterested,
+    Port,
+    Requests,
+    Unchoke,
+)
+from tests.fakes import (
+    INFO_HASH,
+    OUR_ID,
+    CountingBuffer,
+    FakeLinks,
+    ListInbox,
+    bitfield,
+    blocks_message,
+    content,
+    full_bitfield,
+    link_of,
+)
+
+PARTS, PART_BYTES = 8, 16 * BLOCK_BYTES
+GEOMETRY = Geometry(PARTS * PART_BYTES, PART_BYTES)
+DATA = content(PARTS * PART_BYTES)
+PLAIN, EXTENSIONS = 0, 1 << 20
+
+
+class Stage:
+    """A swarm between lists, and peers played by the test."""
+
+    def __init__(self, have: Bitfield | None = None) -> None:
+        self.links = FakeLinks(PARTS, PART_BYTES)
+        self.writer, self.reader = ListInbox(), ListInbox()
+        self.now_s = 1000.0
+        self.swarm = Swarm(
+            GEOMETRY,
+            OUR_ID,
+            links=self.links,
+            writer=self.writer,
+            reader=self.reader,
+            rng=random.Random(1),
+            now_s=self.now_s,
+        )
+        self.swarm.listen_port = 6881
+        for index in [] if have is None else have.indices():
+            self.swarm.picker.mark_have(index)
+        self.met = 0
+
+    def meet(self, *said: Message, reserved: int = PLAIN) -> Peer:
+        """A peer calls, shakes hands and says this."""
+        self.met += 1
+        before = set(self.links.made)
+        self.swarm.doorway.accepted(Accepted(object(), (f"10.0.0.{self.met}", 5000)))
+        [key] = set(self.links.made) - before
+        handshake = Handshake(reserved, INFO_HASH, b"-XX0000-" + b"%012d" % self.met)
+        self.swarm.link_up(LinkUp(key, handshake), self.now_s)
+        peer = self.swarm.peers[key]
+        if said:
+            self.hear(peer, *said)
+        return peer
+
+    def seeder(self) -> Peer:
+        """A peer that has everything and lets us ask."""
+        return self.meet(BitfieldReceived(full_bitfield(PARTS).to_wire()), Unchoke())
+
+    def hear(self, peer: Peer, *said: Message, buffer: CountingBuffer | None = None) -> None:
+        self.swarm.received(Received(peer.key, list(said), buffer), self.now_s)
+        self.check()
+
+    def deliver(self, peer: Peer, offset: int, length: int) -> CountingBuffer:
+        """The peer sends these bytes; the buffer in which they came."""
+        buffer = CountingBuffer()
+        self.hear(peer, blocks_message(DATA, offset, length), buffer=buffer)
+        return buffer
+
+    def check(self) -> None:
+        assert self.swarm.downloads.unsound() == ""
+
+    def tick(self, seconds: float = 0.0) -> None:
+        self.now_s += seconds
+        self.swarm.tick(self.now_s)
+        self.check()
+
+    def written(self, good: list[int], bad: list[int] | None = None) -> None:
+        self.swarm.parts_written(good, bad or [], self.now_s)
+        self.check()
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def kinds(messages: list[Message]) -> list[type[Any]]:
+    return [type(message) for message in messages]
+
+
+def requested(peer: Peer) -> list[tuple[int, int, int]]:
+    """The blocks that the peer was asked for since the last look."""
+    return [block for said in link_of(peer).said() if isinstance(said, Requests) for block in said.blocks]
+
+
+# Greeting
+
+
+def test_a_new_peer_is_told_nothing_when_there_is_nothing_to_tell(stage: Stage) -> None:
+    assert link_of(stage.meet()).said() == []
+
+
+def test_a_new_peer_is_told_what_we_have_and_who_we_are() -> None:
+    stage = Stage(bitfield(PARTS, 1, 2))
+    field, hello = link_of(stage.meet(reserved=EXTENSIONS)).said()
+    assert field == BitfieldReceived(b"\x60")
+    assert isinstance(hello, Extended)
+    assert hello.extended_id == 0
+    said = bencode.decode(hello.payload)
+    assert isinstance(said, dict)
+    assert (said[b"p"], said[b"reqq"]) == (6881, MAX_ASKED)
+
+
+def test_a_peer_that_does_not_speak_extensions_is_spared_them() -> None:
+    assert kinds(link_of(Stage(full_bitfield(PARTS)).meet()).said()) == [BitfieldReceived]
+
+
+# Interest
+
+
+@pytest.mark.parametrize(
+    ("theirs", "interesting"), [([0, 1], False), ([0, 5], True), ([], False), ([7], True)]
+)
+def test_we_are_interested_in_whoever_has_what_we_lack(theirs: list[int], interesting: bool) -> None:
+    stage = Stage(bitfield(PARTS, 0, 1))
+    peer = stage.meet()
+    link_of(peer).said()
+    stage.hear(peer, BitfieldReceived(bitfield(PARTS, *theirs).to_wire()))
+    assert (Interested() in link_of(peer).said()) is interesting
+
+
+def test_news_of_a_part_that_we_lack_makes_a_peer_interesting_and_is_said_once(stage: Stage) -> None:
+    peer = stage.meet()
+    stage.hear(peer, Haves([3]))
+    assert link_of(peer).said() == [Interested()]
+    stage.hear(peer, Haves([4]), Haves([3]))
+    assert link_of(peer).said() == []
+    assert peer.wanted_parts == 2
+
+
+def test_interest_ends_when_the_peer_has_nothing_more_for_us(stage: Stage) -> None:
+    peer = stage.meet(BitfieldReceived(bitfield(PARTS, 2).to_wire()), Unchoke())
+    stage.deliver(peer, 2 * PART_BYTES, PART_BYTES)
+    link_of(peer).said()
+    stage.written([2])
+    assert link_of(peer).said() == [Haves([2]), NotInterested()]
+
+
+def test_rarity_counts_partial_peers_only_and_forgets_those_who_leave(stage: Stage) -> None:
+    stage.seeder()
+    partial = stage.meet(BitfieldReceived(bitfield(PARTS, 0, 1).to_wire()))
+    newcomer = stage.meet(Haves([1]))
+    availability = stage.swarm.picker.availability
+    assert [availability(index) for index in range(3)] == [1, 2, 0]
+    for peer in (partial, newcomer):
+        stage.swarm.link_closed(peer.key, stage.now_s)
+    assert [availability(index) for index in range(3)] == [0, 0, 0]
+
+
+def test_a_peer_that_becomes_complete_bit_by_bit_is_discounted_as_it_was_counted(stage: Stage) -> None:
+    peer = stage.meet(BitfieldReceived(bitfield(PARTS, *range(PARTS - 1)).to_wire()), Haves([PARTS - 1]))
+    assert peer.have.complete
+    stage.swarm.link_closed(peer.key, stage.now_s)
+    assert all(stage.swarm.picker.availability(index) == 0 for index in range(PARTS))
+
+
+def test_two_complete_members_part() -> None:
+    stage = Stage(full_bitfield(PARTS))
+    peer = stage.seeder()
+    assert link_of(peer).closed == ["both are complete"]
+    last = stage.meet(BitfieldReceived(bitfield(PARTS, *range(PARTS - 1)).to_wire()))
+    assert link_of(last).closed == []
+    stage.hear(last, Haves([PARTS - 1]))
+    assert link_of(last).closed == ["both are complete"]
+
+
+def test_we_part_from_complete_peers_when_we_become_complete_ourselves() -> None:
+    stage = Stage(bitfield(PARTS, *range(1, PARTS)))
+    peer, other = stage.seeder(), stage.meet(BitfieldReceived(bitfield(PARTS, 0).to_wire()))
+    stage.deliver(peer, 0, PART_BYTES)
+    stage.written([0])
+    assert link_of(peer).closed == ["both are complete"]
+    assert link_of(other).closed == []
+
+
+# Downloading
+
+
+def test_an_unchoke_brings_requests_and_blocks_go_to_the_writer_in_one_message(stage: Stage) -> None:
+    peer = stage.meet(BitfieldReceived(full_bitfield(PARTS).to_wire()))
+    assert kinds(link_of(peer).said()) == [Interested]
+    stage.hear(peer, Unchoke())
+    asked = requested(peer)
+    assert len(asked) == 32
+    index = asked[0][0]
+    buffer = stage.deliver(peer, index * PART_BYTES, 2 * BLOCK_BYTES)
+    [write] = stage.writer.take()
+    assert isinstance(write, Write)
+    assert write.buffer is buffer
+    assert [(run.offset, run.length) for run in write.runs] == [(index * PART_BYTES, 2 * BLOCK_BYTES)]
+    assert buffer.returns == 0
+    assert stage.swarm.down.total_bytes == peer.down.total_bytes == 2 * BLOCK_BYTES
+
+
+def test_a_buffer_without_a_wanted_block_goes_back_at_once(stage: Stage) -> None:
+    peer = stage.meet()
+    assert stage.deliver(peer, 0, BLOCK_BYTES).returns == 1
+    assert stage.writer == []
+    assert stage.swarm.down.total_bytes == 0
+
+
+def test_a_buffer_of_a_peer_that_is_being_closed_goes_back_at_once(stage: Stage) -> None:
+    peer = stage.seeder()
+    peer.close("over")
+    assert stage.deliver(peer, requested(peer)[0][0] * PART_BYTES, BLOCK_BYTES).returns == 1
+    assert stage.writer == []
+
+
+def test_blocks_before_a_broken_message_are_still_written(stage: Stage) -> None:
+    peer = stage.seeder()
+    index = requested(peer)[0][0]
+    buffer = CountingBuffer()
+    stage.hear(peer, blocks_message(DATA, index * PART_BYTES, BLOCK_BYTES), Haves([PARTS]), buffer=buffer)
+    assert peer.closing
+    assert len(stage.writer) == 1
+    assert buffer.returns == 0
+
+
+def test_a_choke_hands_the_debts_to_others(stage: Stage) -> None:
+    one = stage.seeder()
+    first = requested(one)
+    assert len(first) == 32
+    two = stage.seeder()
+    assert set(first).isdisjoint(requested(two))
+    stage.hear(one, Choke())
+    assert not one.outstanding
+    two.depth = 200
+    stage.tick()
+    assert set(first) <= set(requested(two))
+
+
+def test_a_peer_that_leaves_hands_its_debts_to_others(stage: Stage) -> None:
+    one = stage.seeder()
+    first = requested(one)
+    stage.deliver(one, first[0][0] * PART_BYTES, BLOCK_BYTES)
+    two = stage.seeder()
+    two.depth = 200
+    stage.swarm.link_closed(one.key, stage.now_s)
+    stage.check()
+    assert one.key not in stage.swarm.peers
+    owed = {GEOMETRY.span(key) for key in two.outstanding}
+    assert set(first[1:]) <= owed
+    assert first[0] not in owed
+
+
+def test_a_wrong_part_of_a_sole_author_gets_him_banned_and_is_fetched_from_another(stage: Stage) -> None:
+    liar, good = stage.seeder(), stage.meet()
+    index = requested(liar)[0][0]
+    stage.deliver(liar, index * PART_BYTES, PART_BYTES)
+    stage.written([], [index])
+    assert link_of(liar).closed == [f"part {index} was wrong"]
+    assert stage.swarm.doorway.book.is_banned(liar.host, b"")
+    good.depth = 200
+    stage.hear(good, BitfieldReceived(full_bitfield(PARTS).to_wire()), Unchoke())
+    assert (index, 0, BLOCK_BYTES) in requested(good)
+
+
+def test_a_good_part_is_told_to_all_who_lack_it(stage: Stage) -> None:
+    seeder, leecher = stage.seeder(), stage.meet()
+    stage.deliver(seeder, requested(seeder)[0][0] * PART_BYTES, PART_BYTES)
+    index = next(i for i in range(PARTS) if stage.swarm.picker.state(i).name == "CHECKING")
+    stage.written([index])
+    assert link_of(leecher).said() == [Haves([index])]
+    assert Haves([index]) not in link_of(seeder).said()
+
+
+def test_what_a_stalling_peer_was_asked_for_last_comes_from_another() -> None:
+    stage = Stage(bitfield(PARTS, *range(1, PARTS)))
+    staller = stage.seeder()
+    assert len(requested(staller)) == 16
+    stage.deliver(staller, 0, BLOCK_BYTES)
+    stage.tick(SNUB_S)
+    assert staller.snubbed
+    assert len(staller.outstanding) == 1
+    good = stage.seeder()
+    assert len(good.outstanding) == 14
+    stage.deliver(good, *rest_of(good))
+    stage.deliver(good, *rest_of(good))
+    stage.written([0])
+    assert stage.swarm.complete
+
+
+def rest_of(peer: Peer) -> tuple[int, int]:
+    """Where the blocks that the peer owes us start, and how many bytes they are."""
+    return min(peer.outstanding) * BLOCK_BYTES, len(peer.outstanding) * BLOCK_BYTES
+
+
+def test_a_peer_that_sends_what_nobody_asked_for_is_closed_in_the_end(stage: Stage) -> None:
+    peer = stage.meet()
+    for _ in range(MAX_STRAY_BLOCKS // 8):
+        stage.deliver(peer, 0, 8 * BLOCK_BYTES)
+        assert not peer.closing
+    stage.deliver(peer, 0, BLOCK_BYTES)
+    assert link_of(peer).closed == ["too many blocks that were not asked for"]
+
+
+def test_the_extension_handshake_bounds_how_much_is_asked(stage: Stage) -> None:
+    payload = bencode.encode({b"v": b"Foreign 1.0\x1b[31m", b"reqq": 5})
+    peer = stage.meet(Extended(0, payload), BitfieldReceived(full_bitfield(PARTS).to_wire()), Unchoke())
+    assert peer.client == "Foreign 1.0\\x1b[31m"
+    assert len(requested(peer)) == 5
+
+
+# Uploading
+
+
+def test_an_interested_peer_is_unchoked_and_its_requests_are_read() -> None:
+    stage = Stage(full_bitfield(PARTS))
+    peer = stage.meet()
+    link_of(peer).said()
+    stage.hear(peer, Interested())
+    assert link_of(peer).said() == [Unchoke()]
+    stage.hear(peer, Requests([(0, 0, BLOCK_BYTES), (0, BLOCK_BYTES, BLOCK_BYTES)]))
+    [read] = stage.reader.take()
+    assert isinstance(read, Read)
+    assert read.outbox is peer.link
+    stage.hear(peer, NotInterested())
+    assert link_of(peer).said() == [Choke()]
+
+
+def test_only_so_many_are_unchoked_and_a_free_slot_is_given_on_at_once() -> None:
+    stage = Stage(full_bitfield(PARTS))
+    peers = [stage.meet(Interested()) for _ in range(UPLOAD_SLOTS + 3)]
+    lucky = [peer for peer in peers if not peer.choked]
+    assert len(lucky) == UPLOAD_SLOTS
+    stage.swarm.link_closed(lucky[0].key, stage.now_s)
+    assert sum(not peer.choked for peer in peers[1:] if peer is not lucky[0]) == UPLOAD_SLOTS
+
+
+def test_a_choke_is_told_and_drops_what_waited() -> None:
+    stage = Stage(full_bitfield(PARTS))
+    peer = stage.meet(Interested(), Requests([(0, 0, 100)] * 100))
+    assert peer.asked
+    stage.hear(peer, NotInterested())
+    assert not peer.asked
+
+
+def test_a_cancel_takes_a_request_back() -> None:
+    stage = Stage(full_bitfield(PARTS))
+    peer = stage.meet(Interested(), Requests([(0, begin, 1) for begin in range(50)]))
+    waiting = list(peer.asked)
+    stage.hear(peer, Cancels(waiting[:-1]))
+    assert list(peer.asked) == waiting[-1:]
+
+
+# Breaking the rules
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (Haves([PARTS]), "have of part 8, but there are 8"),
+        (Haves([2**32 - 1]), "have of part 4294967295"),
+        (Requests([(0, 0, BLOCK_BYTES + 1)]), "a request for 16385 bytes"),
+        (Requests([(7, 0, 1)]), "a request for part 7, which we do not have"),
+        (Extended(0, b"not bencoded"), "an extension handshake that is not bencoded"),
+    ],
+)
+def test_who_breaks_the_rules_is_closed_with_the_reason(said: Message, reason: str) -> None:
+    stage = Stage(bitfield(PARTS, 0))
+    peer = stage.meet(said)
+    assert link_of(peer).closed[0].startswith(reason)
+
+
+def test_spare_bits_in_a_bitfield_break_the_rules() -> None:
+    swarm = Swarm(
+        Geometry(PART_BYTES, PART_BYTES),
+        OUR_ID,
+        links=(links := FakeLinks(1)),
+        writer=ListInbox(),
+        reader=ListInbox(),
+        rng=random.Random(1),
+        now_s=0.0,
+    )
+    swarm.doorway.accepted(Accepted(object(), ("10.0.0.1", 5000)))
+    [key] = links.made
+    swarm.link_up(LinkUp(key, Handshake(0, INFO_HASH, bytes(20))), 0.0)
+    swarm.received(Received(key, [BitfieldReceived(b"\xc0")], None), 0.0)
+    assert links.made[key].closed == ["a bitfield with spare bits set"]
+
+
+def test_messages_after_the_one_that_broke_the_rules_are_not_heard(stage: Stage) -> None:
+    peer = stage.meet(Haves([PARTS]), Interested())
+    stage.hear(peer, Interested())
+    assert peer.choked
+    assert not peer.interested
+
+
+def test_what_belongs_to_extensions_that_we_did_not_offer_is_ignored(stage: Stage) -> None:
+    peer = stage.meet(Port(6881), Extended(3, b"whatever"))
+    assert not peer.closing
+
+
+def test_a_peer_that_takes_nothing_in_is_closed(stage: Stage) -> None:
+    peer = stage.meet()
+    link_of(peer).full = True
+    stage.hear(peer, Haves([1]))
+    assert link_of(peer).closed == ["too far behind"]
+
+
+# The clock
+
+
+def test_a_silent_peer_is_closed_and_a_word_of_any_kind_keeps_it(stage: Stage) -> None:
+    silent, quiet = stage.meet(), stage.meet()
+    stage.tick(SILENCE_S - 1)
+    stage.hear(quiet)
+    stage.tick(2)
+    assert silent.closing
+    assert not quiet.closing
+
+
+def test_we_keep_our_own_end_alive(stage: Stage) -> None:
+    peer = stage.meet()
+    stage.tick(KEEP_ALIVE_S - 1)
+    stage.hear(peer)
+    assert link_of(peer).sent == []
+    stage.tick(2)
+    assert link_of(peer).sent == [KEEP_ALIVE]
+    stage.tick(1)
+    assert link_of(peer).sent == [KEEP_ALIVE]
+
+
+def test_the_choke_round_comes_by_the_clock() -> None:
+    stage = Stage(full_bitfield(PARTS))
+    peers = [stage.meet(Interested()) for _ in range(UPLOAD_SLOTS + 4)]
+    unchoked = set()
+    for _ in range(60):
+        for peer in peers:
+            stage.hear(peer)
+        stage.tick(10.0)
+        unchoked |= {peer.key for peer in peers if not peer.choked}
+        assert sum(not peer.choked for peer in peers) == UPLOAD_SLOTS
+    assert unchoked == {peer.key for peer in peers}
+
+
+def test_the_time_of_the_last_source_is_kept(stage: Stage) -> None:
+    stage.tick(10)
+    assert stage.swarm.sourced_at_s == 1000.0
+    assert not stage.swarm.has_source
+    peer = stage.seeder()
+    stage.tick(10)
+    assert stage.swarm.sourced_at_s == stage.now_s
+    peer.close("gone")
+    stage.tick(10)
+    assert stage.swarm.sourced_at_s == stage.now_s - 10
+
+
+def test_a_lone_downloader_fetches_in_order_until_a_partial_peer_comes(stage: Stage) -> None:
+    stage.swarm.others_download = False
+    stage.tick()
+    assert stage.swarm.picker.in_order
+    assert requested(stage.seeder())[0] == (0, 0, BLOCK_BYTES)
+    stage.meet()
+    stage.tick()
+    assert not stage.swarm.picker.in_order
+
+
+def test_close_all_ends_every_connection(stage: Stage) -> None:
+    stage.meet()
+    stage.swarm.doorway.accepted(Accepted(object(), ("10.0.1.1", 5000)))
+    stage.swarm.close_all("we stop")
+    assert all(link.closed == ["we stop"] for link in stage.links.made.values())
+
+
+def test_an_unknown_message_is_our_own_fault(stage: Stage) -> None:
+    with pytest.raises(AssertionError, match="not a wire message"):
+        stage.hear(stage.meet(), "nonsense")  # type: ignore[arg-type]
+
+
+def test_bytes_of_a_run_that_is_only_partly_wanted_are_counted_once(stage: Stage) -> None:
+    peer = stage.seeder()
+    index = requested(peer)[0][0]
+    stage.deliver(peer, index * PART_BYTES, BLOCK_BYTES)
+    stage.deliver(peer, index * PART_BYTES, PART_BYTES)
+    write = stage.writer.take()[-1]
+    assert sum(run.length for run in write.runs) == PART_BYTES - BLOCK_BYTES
+    assert peer.down.total_bytes == PART_BYTES
+    assert stage.swarm.downloads.wasted_bytes == BLOCK_BYTES
