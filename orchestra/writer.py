@@ -176,24 +176,38 @@ class Writer(Worker):
             buffer.give_back()
 
     def _hash_run(self, run: Blocks, good: list[int], bad: list[int]) -> None:
-        """Feed each block to its part's hash; a part that is whole goes to `good` or `bad`."""
+        """Feed each view to its parts' hashes; a part that is whole goes to `good` or `bad`."""
         size = self._geometry.part_size_bytes
         offset = run.offset
         for view in run.views:
             used = 0
             while used < len(view):
-                index, begin = divmod(offset, size)
-                piece = view[used : used + size - begin]
-                self._hash_piece(index, begin, piece, good, bad)
-                offset += len(piece)
+                index, begin = divmod(offset + used, size)
+                whole = 0 if begin else (len(view) - used) // size
+                piece = view[used : used + max(whole * size, size - begin)]
+                if whole:
+                    self._judge_all(index, piece, good, bad)
+                else:
+                    self._hash_piece(index, begin, piece, good, bad)
                 used += len(piece)
+            offset += len(view)
+
+    def _judge_all(self, first: int, piece: memoryview, good: list[int], bad: list[int]) -> None:
+        """`piece` is parts from `first` on, each of them full-sized and whole: no state to keep."""
+        size = self._geometry.part_size_bytes
+        sha1 = hashlib.sha1
+        digests = [
+            sha1(piece[at : at + size], usedforsecurity=False).digest() for at in range(0, len(piece), size)
+        ]
+        wanted = self._score.part_sha1s[20 * first : 20 * (first + len(digests))]
+        if b"".join(digests) == wanted:
+            good.extend(range(first, first + len(digests)))
+            return
+        for index, digest in enumerate(digests, first):
+            self._judge(index, digest, good, bad)
 
     def _hash_piece(self, index: int, begin: int, piece: memoryview, good: list[int], bad: list[int]) -> None:
         length = self._geometry.part_length(index)
-        if len(piece) == length:
-            # The whole part at once: no state to keep.
-            self._judge(index, hashlib.sha1(piece, usedforsecurity=False).digest(), good, bad)
-            return
         part = self._hashes.get(index)
         if part is None:
             part = self._hashes[index] = PartHash()
