@@ -7,15 +7,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import transfer
+from benchmarks import compose, fans, idle, recheck, scale, startstop, transfer
 from benchmarks.composition import workspace
 from benchmarks.plan import Plan
 from benchmarks.processes import BenchmarkError
-from benchmarks.tables import Table
+from benchmarks.report import Report
 from orchestra import humans
 
-BENCHMARKS: dict[str, Callable[[Plan], list[Table]]] = {
+BENCHMARKS: dict[str, Callable[[Plan], Report]] = {
     "transfer": transfer.run,
+    "fans": fans.run,
+    "compose": compose.run,
+    "recheck": recheck.run,
+    "idle": idle.run,
+    "scale": scale.run,
+    "start-stop": startstop.run,
 }
 
 
@@ -46,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--only", metavar="WHO", type=lambda text: text.split(","), default=[],
-        help="contenders by the start of their names: ours,libtorrent,limit",
+        help="contenders, by their names or the start of them: ours,libtorrent,limit",
     )  # fmt: skip
     return parser
 
@@ -61,7 +67,8 @@ def main() -> int:
     try:
         with workspace() as folder:
             for name in arguments.names or BENCHMARKS:
-                for table in BENCHMARKS[name](plan_of(arguments, folder)):
+                report = BENCHMARKS[name](plan_of(arguments, folder))
+                for table in report.all_tables:
                     print(f"\n{table.as_text()}\n", flush=True)
     except BenchmarkError as error:
         print(f"run.py bench: {error}", file=sys.stderr)

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.conductors import LOCAL, LOOK_S
 from benchmarks.contenders import Contender, Leecher, Scene, Seeder
 from benchmarks.packages import need
-from benchmarks.processes import PATIENCE_S, BenchmarkError, Event, Process
+from benchmarks.processes import PATIENCE_S, BenchmarkError, Event, Process, Stage
 
 OPTIONS = (
     "--no-conf",
@@ -73,9 +73,7 @@ class Remote:
 
 def seed(scene: Scene, label: str) -> Seeder:
     """aria2 with the whole file, checked and announced."""
-    torrent = _torrent(scene)
-    options = (f"--dir={scene.composition.folder}", "--check-integrity=true", "--bt-hash-check-seed=true")
-    process = _start(scene, label, *options, str(torrent))
+    process = start_seeding(scene.stage, _torrent(scene), scene.composition.folder, label)
     scene.wait_for_announced()
     return Seeder(process, (LOCAL, 0), announced=True)
 
@@ -84,9 +82,8 @@ def fetch(scene: Scene, label: str, _seeders: Sequence[Seeder]) -> Leecher:
     """aria2 with nothing. It takes a second or two to find a peer: that wait is not counted."""
     torrent = _torrent(scene)
     port = _free_port()
-    process = _start(
-        scene, label, f"--dir={scene.empty_folder(label)}", "--enable-rpc", f"--rpc-listen-port={port}"
-    )
+    options = (f"--dir={scene.empty_folder(label)}", "--enable-rpc", f"--rpc-listen-port={port}")
+    process = _start(scene.stage, label, *options)
     remote = Remote(port)
     remote.wait_until_up()
     remote.call("addTorrent", base64.b64encode(torrent.read_bytes()).decode())
@@ -98,9 +95,15 @@ def fetch(scene: Scene, label: str, _seeders: Sequence[Seeder]) -> Leecher:
     return Leecher(process, go_s, done, done)
 
 
-def _start(scene: Scene, label: str, *arguments: str) -> Process:
+def start_seeding(stage: Stage, torrent: Path, folder: Path, label: str) -> Process:
+    """aria2 with what `folder` has, which it checks, and then announces."""
+    options = (f"--dir={folder}", "--check-integrity=true", "--bt-hash-check-seed=true")
+    return _start(stage, label, *options, str(torrent))
+
+
+def _start(stage: Stage, label: str, *arguments: str) -> Process:
     command = [need("aria2c", "aria2"), *OPTIONS, f"--listen-port={_free_port()}", *arguments]
-    return scene.stage.start(command, label=label, parse=_parse)
+    return stage.start(command, label=label, parse=_parse)
 
 
 def _parse(line: bytes) -> Event | None:

@@ -1,9 +1,9 @@
 """Who takes part in a transfer, and how each is started, told to go, and heard to be done.
 
-Main thread. All are timed alike: both sides are up, the seeder has checked its
-file, the leecher has its disk space; then the leecher connects (`go_s`), and
-is heard to say that the last part is verified and on disk (`done`). `began_s`
-of its process is the other start that is reported: the moment before exec.
+Main thread. All are timed alike: both sides are up and the seeder has checked
+its file; then the leecher connects (`go_s`), and is heard to say that the last
+part is verified and on disk (`done`). `began_s` of its process is the other
+start that is reported: the moment before exec.
 """
 
 from __future__ import annotations
@@ -88,17 +88,23 @@ class Contender:
 
 
 def start_member(
-    scene: Scene, folder: Path, label: str, *, peers: Sequence[Address] = (), stdin: int | None = None
+    stage: Stage,
+    orch: Path,
+    folder: Path,
+    label: str,
+    *,
+    peers: Sequence[Address] = (),
+    stdin: int | None = None,
 ) -> Process:
     """Start member.py as anyone would."""
     by_hand = [word for host, port in peers for word in ("--peer", f"{host}:{port}")]
-    options = ("--dir", folder, "--port", 0, "--json", "--log-dir", scene.stage.folder / "logs", *by_hand)
-    return scene.stage.python(ROOT / "member.py", scene.orch, *options, label=label, stdin=stdin)
+    options = ("--dir", folder, "--port", 0, "--json", "--log-dir", stage.folder / "logs", *by_hand)
+    return stage.python(ROOT / "member.py", orch, *options, label=label, stdin=stdin)
 
 
 def seed_ours(scene: Scene, label: str) -> Seeder:
     """A member that has the whole file."""
-    process = start_member(scene, scene.composition.folder, label)
+    process = start_member(scene.stage, scene.orch, scene.composition.folder, label)
     _, event = process.wait_for("listening")
     process.wait_for("complete")
     scene.wait_for_announced()
@@ -111,7 +117,7 @@ def fetch_ours(scene: Scene, label: str, seeders: Sequence[Seeder]) -> Leecher:
     It finds our own seeders through the conductor; others are given by hand.
     """
     by_hand = [seeder.address for seeder in seeders if not seeder.announced]
-    process = start_member(scene, scene.empty_folder(label), label, peers=by_hand)
+    process = start_member(scene.stage, scene.orch, scene.empty_folder(label), label, peers=by_hand)
     go_s, _ = process.wait_for("listening")
     return leecher_of(process, scene, go_s)
 
@@ -130,10 +136,9 @@ def leecher_of(process: Process, scene: Scene, go_s: float) -> Leecher:
 # libtorrent
 
 
-def start_libtorrent(mode: str, scene: Scene, folder: Path, label: str) -> Process:
+def start_libtorrent(mode: str, stage: Stage, torrent: Path, folder: Path, label: str) -> Process:
     """Start peer_libtorrent.py; see there for the modes."""
-    script = HERE / "peer_libtorrent.py"
-    return scene.stage.python(script, mode, scene.torrent, folder, label=label)
+    return stage.python(HERE / "peer_libtorrent.py", mode, torrent, folder, label=label)
 
 
 def tell_peers(process: Process, addresses: Sequence[Address]) -> None:
@@ -145,12 +150,13 @@ def libtorrent(mode: str) -> Contender:
     """libtorrent, `tuned` or `stock`."""
 
     def seed(scene: Scene, label: str) -> Seeder:
-        process = start_libtorrent(mode, scene, scene.composition.folder, label)
+        process = start_libtorrent(mode, scene.stage, scene.torrent, scene.composition.folder, label)
         _, event = process.wait_for("ready", finished=True)
         return Seeder(process, (LOCAL, event["port"]))
 
     def fetch(scene: Scene, label: str, seeders: Sequence[Seeder]) -> Leecher:
-        process = start_libtorrent(mode, scene, scene.empty_folder(label), label)
+        folder = scene.empty_folder(label)
+        process = start_libtorrent(mode, scene.stage, scene.torrent, folder, label)
         process.wait_for("ready")
         tell_peers(process, [seeder.address for seeder in seeders])
         # libtorrent dials at its next tick, up to a second later: that wait is not counted.

@@ -9,20 +9,17 @@ measurement during which the machine did much else is made again.
 from __future__ import annotations
 
 import math
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from benchmarks import machine
 from benchmarks.processes import Process
 
 MAX_OTHER_LOAD = 0.10
 MAX_REPEATS = 3
 """How often a disturbed measurement is made again before it is taken as it is."""
-_STAT = Path("/proc/stat")
 
 Figures = dict[str, float]
 """What one measurement gave, by name. `other_load` is in all of them, nan where the system does not tell."""
@@ -35,42 +32,21 @@ class Window:
         self._processes = list(processes)
         self._began_s = time.monotonic()
         self._cpu_began_s = self._cpu_s()
-        self._machine_began_s = machine_busy_s()
+        self._machine_began_s = machine.busy_s()
         self._own_began_s = time.process_time()
 
     def close(self) -> None:
         """End the window."""
         ended_s = self._cpu_s()
-        machine_s = machine_busy_s() - self._machine_began_s
+        machine_s = machine.busy_s() - self._machine_began_s
         self.wall_s = time.monotonic() - self._began_s
         used_s = [after - before for before, after in zip(self._cpu_began_s, ended_s, strict=True)]
         self.cpu_s = {process.label: used for process, used in zip(self._processes, used_s, strict=True)}
         ours_s = sum(used_s) + time.process_time() - self._own_began_s
-        self.other_load = other_load(machine_s, ours_s, self.wall_s)
+        self.other_load = machine.other_load(machine_s, ours_s, self.wall_s)
 
     def _cpu_s(self) -> list[float]:
         return [process.cpu_s() for process in self._processes]
-
-
-def other_load(machine_s: float, ours_s: float, wall_s: float) -> float:
-    """The share of all processors that others used, 0 to 1: `machine_s` is what all of them were busy."""
-    return max(0.0, machine_s - ours_s) / (wall_s * (os.cpu_count() or 1))
-
-
-def machine_busy_s() -> float:
-    """Seconds that all processors together spent on processes, ours too, or stolen; nan where unknown."""
-    if not sys.platform.startswith("linux"):
-        return math.nan
-    return busy_s(_STAT.read_text(encoding="ascii"), os.sysconf("SC_CLK_TCK"))
-
-
-def busy_s(stat: str, ticks_a_second: int) -> float:
-    """The same from the text of /proc/stat: user, nice, system and steal.
-
-    Interrupts are left out: those of our own packets are in nobody's account.
-    """
-    user, nice, system, _idle, _iowait, _irq, _softirq, steal = map(int, stat.split("\n", 1)[0].split()[1:9])
-    return (user + nice + system + steal) / ticks_a_second
 
 
 @dataclass(slots=True)

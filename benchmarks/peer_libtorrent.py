@@ -5,9 +5,6 @@ checked what is in FOLDER; then reads peers to connect to from stdin, a line
 `HOST PORT` each; says `connected` when the first of them has answered, `done`
 when the torrent is finished, and `flushed` when what it had in memory is
 written. Ends on SIGTERM, and when stdin ends.
-
-A tuned leecher has its disk space reserved before it is ready, as our member
-does: libtorrent itself would do that during the transfer, if at all.
 """
 
 from __future__ import annotations
@@ -104,18 +101,6 @@ class Watcher(threading.Thread):
         self.join()
 
 
-def reserve(parameters: lt.add_torrent_params) -> None:
-    """Claim the space of a file that is not there, and have libtorrent believe that nothing is in it."""
-    info = parameters.ti
-    assert info is not None
-    path = os.path.join(parameters.save_path, info.files().file_path(0))
-    if not os.path.exists(path) and hasattr(os, "posix_fallocate"):
-        with open(path, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, info.total_size())
-        parameters.have_pieces = [False] * info.num_pieces()
-        parameters.flags |= lt.torrent_flags.no_verify_files
-
-
 def main() -> None:
     """Run until told to end."""
     mode, torrent, folder = sys.argv[1:]
@@ -124,8 +109,6 @@ def main() -> None:
     parameters.ti = lt.torrent_info(torrent)
     parameters.save_path = folder
     parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
-    if mode == "tuned":
-        reserve(parameters)
     handle = session.add_torrent(parameters)
     watcher = Watcher(session, handle)
     watcher.start()

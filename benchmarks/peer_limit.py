@@ -3,7 +3,7 @@
 `peer_limit.py send FILE` listens and sends FILE to whoever connects;
 `peer_limit.py receive FILE SIZE` reads `HOST PORT` from stdin, connects,
 receives SIZE bytes, writes them to FILE and computes their SHA-1 in a second
-thread. Events as of peer_libtorrent.py; the space is reserved beforehand.
+thread. Events as of peer_libtorrent.py.
 """
 
 from __future__ import annotations
@@ -42,8 +42,6 @@ def send(path: str) -> None:
 def receive(path: str, size_bytes: int) -> None:
     """Receive and write here, hash in another thread; both work on the same few buffers."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(fd, 0, size_bytes)
     free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
     for _ in range(BUFFERS):
         free.put(memoryview(bytearray(BUFFER_BYTES)))

@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 120.0
 """How long a process may take to say what it is waited for."""
 STOP_S = 15.0
+LOOK_S = 0.02
 _RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 _READ_SIZE = 1 << 16
 
@@ -98,7 +99,7 @@ class Process:
                 left_s = deadline_s - time.monotonic()
                 if self._ended or left_s <= 0:
                     why = "ended" if self._ended else f"took longer than {timeout_s:.0f} s"
-                    raise BenchmarkError(f"{self.label} {why} without the event {name!r}\n{self._story()}")
+                    raise BenchmarkError(f"{self.label} {why} without the event {name!r}\n{self.story()}")
                 self._news.wait(left_s)
 
     def tell(self, text: str) -> float:
@@ -117,26 +118,38 @@ class Process:
 
     def signal(self, signum: int) -> float:
         """Send a signal; the moment before."""
+        self._peak_bytes = peak_of(self.pid)
         now_s = time.monotonic()
         os.kill(self.pid, signum)
         return now_s
 
     def wait(self, timeout_s: float = PATIENCE_S) -> float:
         """Wait until it has ended by itself; the moment. `usage` is known then."""
-        timer = threading.Timer(timeout_s, self._process.kill)
-        timer.start()
+        ended = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(ended, time.monotonic() + timeout_s))
+        watcher.start()
         try:
-            ended_s = self._reap()
+            ended_s = self._reap(ended)
         finally:
-            timer.cancel()
-            timer.join()
+            ended.set()
+            watcher.join()
         self._listener.join(STOP_S)
         return ended_s
+
+    def _watch(self, ended: threading.Event, deadline_s: float) -> None:
+        """Note its memory now and then until it has ended; kill it at the deadline."""
+        while not ended.wait(LOOK_S):
+            peak_bytes = peak_of(self.pid)
+            if not math.isnan(peak_bytes):
+                self._peak_bytes = peak_bytes
+            if time.monotonic() > deadline_s:
+                # Not by subprocess, which would reap it.
+                os.kill(self.pid, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+                return
 
     def stop(self) -> Usage:
         """Ask it to end, reap it, and say what it cost."""
         if self.usage is None:
-            self._peak_bytes = peak_of(self.pid)
             with contextlib.suppress(ProcessLookupError):
                 self.signal(signal.SIGTERM)
             self.wait(STOP_S)
@@ -147,7 +160,7 @@ class Process:
         assert self.usage is not None
         return self.usage
 
-    def _reap(self) -> float:
+    def _reap(self, ended: threading.Event) -> float:
         if self.usage is not None:
             return time.monotonic()
         if not hasattr(os, "wait4"):
@@ -156,6 +169,7 @@ class Process:
             return time.monotonic()
         _, status, used = os.wait4(self.pid, 0)
         ended_s = time.monotonic()
+        ended.set()
         code = os.waitstatus_to_exitcode(status)
         self._process.returncode = code  # subprocess must not wait for it as well
         peak_bytes = float(used.ru_maxrss * _RSS_UNIT_BYTES)
@@ -179,7 +193,8 @@ class Process:
             self._ended = True
             self._news.notify_all()
 
-    def _story(self) -> str:
+    def story(self) -> str:
+        """Command, last events and stderr, for a message."""
         errors = self._errors_path.read_text(encoding="utf-8", errors="backslashreplace")
         said = "\n".join(str(event) for _, event in self._events[-5:])
         return f"$ {' '.join(self.command)}\n{said}\n{errors[-3000:]}"
@@ -243,4 +258,5 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         for process in reversed(self.processes):
             process.stop()
-        shutil.rmtree(self.folder)
+        # A process that was killed may have left a file half removed.
+        shutil.rmtree(self.folder, ignore_errors=True)

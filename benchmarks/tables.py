@@ -47,6 +47,13 @@ def mib(value_bytes: float) -> str:
     return number(value_bytes / (1 << 20), 0)
 
 
+def part_size_text(part_size_bytes: int) -> str:
+    """16 KiB, 1 MiB."""
+    mib_bytes = 1 << 20
+    whole = part_size_bytes >= mib_bytes
+    return f"{part_size_bytes // mib_bytes} MiB" if whole else f"{part_size_bytes // 1024} KiB"
+
+
 def percent(value: float) -> str:
     """A share as per cent."""
     return NOTHING if math.isnan(value) else f"{value:.0%}"
@@ -69,8 +76,8 @@ class Mark:
 
     @property
     def met(self) -> bool | None:
-        """Whether the bound holds; None when there is no figure."""
-        if math.isnan(self.value):
+        """Whether the bound holds; None when there is no figure, or no bound."""
+        if math.isnan(self.value) or (self.least is None and self.most is None):
             return None
         above = self.least is None or self.value >= self.least
         return above and (self.most is None or self.value <= self.most)

@@ -17,20 +17,34 @@ from benchmarks.contenders import LIMIT, OURS, STOCK, TUNED, Contender, Scene, m
 from benchmarks.measure import Figures, Series, Window
 from benchmarks.plan import Plan
 from benchmarks.processes import Stage
-from benchmarks.tables import Table, mib, number, percent
+from benchmarks.report import Bar, Report
+from benchmarks.tables import Mark, Table, mib, number, part_size_text, percent, ratio
 
 GIB = 1 << 30
 CONTENDERS = [OURS, TUNED, LIMIT, mixed(TUNED, OURS), mixed(OURS, TUNED), STOCK, ARIA2]
 
 
-def run(plan: Plan) -> list[Table]:
+NOTE = (
+    "`s` runs from the moment when the leecher begins to connect to the last part verified and on disk,"
+    " `s from exec` to the same moment from the start of the leecher, `s settled` until the leecher has"
+    " nothing left to do: ours has compared the SHA-1 of the whole file then, and given the file its "
+    "name. CPU time is that of the same stretch, until settled; peak memory is of the whole life, "
+    "seeder / leecher."
+)
+
+
+def run(plan: Plan) -> Report:
     """Measure everybody; a table a part size."""
-    tables = []
+    tables: list[Table] = []
+    bars: list[Bar] = []
+    all_series: dict[int, dict[str, Series]] = {}
     for part_size_bytes in plan.part_sizes:
         composition = plan.composition(part_size_bytes)
         series = plan.measure(runs_of(CONTENDERS, composition, plan.folder))
+        all_series[part_size_bytes] = series
         tables.append(table_of(series, composition))
-    return tables
+        bars += bars_of(series, composition)
+    return Report(tables, marks_of(all_series), bars, NOTE)
 
 
 def measure_pair(contender: Contender, composition: Composition, parent: Path) -> Figures:
@@ -94,11 +108,53 @@ def table_of(series: dict[str, Series], composition: Composition) -> Table:
                 str(one.repeated),
             ]
         )
-    part = composition.score.part_size_bytes
-    part_text = f"{part // MIB} MiB" if part >= MIB else f"{part // 1024} KiB"
+    part_text = part_size_text(composition.score.part_size_bytes)
     title = f"Transfer of {size_bytes // MIB} MiB in parts of {part_text}"
     heading = [
         "", "s", "least..most", "MB/s", "s from exec", "s settled", "CPU s, seeder + leecher", "CPU s/GiB",
         "peak MiB", "others", "again",
     ]  # fmt: skip
     return Table(title, heading, rows)
+
+
+def bars_of(series: dict[str, Series], composition: Composition) -> list[Bar]:
+    """For the picture: those that were measured."""
+    size_bytes = composition.score.size_bytes
+    group = f"parts of {part_size_text(composition.score.part_size_bytes)}"
+    return [
+        Bar(group, name, size_bytes / 1e6 / one.median("wall_s"), one.median("cpu_s") * GIB / size_bytes)
+        for name, one in series.items()
+        if one.runs
+    ]
+
+
+def marks_of(all_series: dict[int, dict[str, Series]]) -> list[Mark]:
+    """The marks that a transfer can tell. Speeds are compared, so times stand upside down."""
+    marks: list[Mark] = []
+    least = {MIB: 1.05, 16 * 1024: 1.5}
+    for part_size_bytes, series in all_series.items():
+        text = part_size_text(part_size_bytes)
+        ours, tuned = (_named(series, name) for name in ("ours", "libtorrent tuned"))
+        wall_s, tuned_s = ours.median("wall_s"), tuned.median("wall_s")
+        over_tuned = ratio(tuned_s, wall_s)
+        marks.append(Mark(f"{text}: MB/s / libtorrent tuned", over_tuned, least.get(part_size_bytes)))
+        limit_s = _named(series, "limit").median("wall_s")
+        marks.append(Mark(f"{text}: MB/s / the limit", ratio(limit_s, wall_s), least=0.65))
+        cpu_ratio = ratio(ours.median("cpu_s"), tuned.median("cpu_s"))
+        marks.append(Mark(f"{text}: CPU s / libtorrent tuned", cpu_ratio, most=0.95))
+        for pair in ("ours from libtorrent tuned", "libtorrent tuned from ours"):
+            pair_ratio = ratio(tuned_s, _named(series, pair).median("wall_s"))
+            marks.append(Mark(f"{text}: {pair} / with itself", pair_ratio, least=0.9))
+        peak_mib = ours.median("leecher_peak_bytes") / MIB
+        marks.append(Mark(f"{text}: peak memory of the leecher, MiB", peak_mib, most=64))
+        settled = ratio(ours.median("settled_s"), wall_s)
+        marks.append(Mark(f"{text}: complete / last part on disk", settled, most=1.25))
+    small, large = (
+        _named(all_series.get(size, {}), "ours").median("wall_s") for size in (16 * 1024, MIB)
+    )
+    marks.append(Mark("MB/s in parts of 16 KiB / of 1 MiB", ratio(large, small), least=0.85))
+    return marks
+
+
+def _named(series: dict[str, Series], name: str) -> Series:
+    return series.get(name, Series())
