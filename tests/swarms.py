@@ -34,7 +34,11 @@ class Orchestra:
         self.address: Address = (host, self.conductor.wait_for_event("listening")["port"])
         self.composition = composition.conducted_by(self.address)
         self.orch = self.composition.write_orch(self.folder)
-        self.torrent = self.composition.write_torrent(self.folder)
+
+    @property
+    def torrent(self) -> Path:
+        """The same composition as a .torrent, for foreign clients."""
+        return self.composition.write_torrent(self.folder)
 
     def restart_conductor(self) -> None:
         """Another conductor on the same port, which knows nobody."""
