@@ -83,7 +83,7 @@ def run(
     try:
         with as_exceptions():
             code = _run(parser, body, argv, console, usage_if_empty=usage_if_empty)
-        sys.stdout.flush()
+        return _flush_stdout(console, code)
     except (OutputClosed, BrokenPipeError):
         _abandon_stdout()
         return die_by(signal.SIGPIPE) if hasattr(signal, "SIGPIPE") else ExitCode.FAILED
@@ -91,11 +91,6 @@ def run(
         return die_by(ended.signum)
     except KeyboardInterrupt:
         return die_by(signal.SIGINT)
-    except OSError as error:
-        _abandon_stdout()
-        console.err(f"{parser.program}: error: cannot write to standard output: {error.strerror}")
-        return ExitCode.STORAGE
-    return code
 
 
 def leave(code: int) -> NoReturn:
@@ -162,6 +157,20 @@ def _early_console(program: str, argv: list[str]) -> Console:
 def _is_short_flag(option: str, letter: str) -> bool:
     """Whether `option` is `-q`, or a cluster such as `-vq`."""
     return option[:1] == "-" and option[1:2] != "-" and letter in option and set(option[1:]) <= {"v", "q"}
+
+
+def _flush_stdout(console: Console, code: int) -> int:
+    """`code`; but what was done is not done when its result cannot be delivered."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if code == ExitCode.DONE:
+            if isinstance(error, BrokenPipeError):
+                raise
+            console.err(f"{console.program}: error: cannot write to standard output: {error.strerror}")
+            code = ExitCode.STORAGE
+        _abandon_stdout()
+    return code
 
 
 def _abandon_stdout() -> None:

@@ -9,6 +9,7 @@ stderr that is gone is ignored, a stdout that is gone ends the program
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json as json_text
@@ -81,10 +82,14 @@ class Console:
             self.err(text)
 
     def fail(self, message: str, exit_code: int) -> None:
-        """Why the program ends: one line on stderr whatever the options, and an `error` event with --json."""
+        """Why the program ends: one line on stderr whatever the options, and an `error` event with --json.
+
+        A stdout that cannot take the event changes neither the line nor the exit code.
+        """
         line = safe(message, _MESSAGE_LIMIT)
         self.err(f"{self.program}: error: {line}")
-        self.event("error", message=line, exit_code=int(exit_code))
+        with contextlib.suppress(OutputClosed, StorageError):
+            self.event("error", message=line, exit_code=int(exit_code))
 
     def err(self, text: str) -> None:
         """A line on stderr, whatever the options. Any thread (the log comes this way)."""

@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from pathlib import Path
 from typing import TextIO
 
 from orchestra.text import safe
+
+log = logging.getLogger(__name__)
 
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "logs"
 KEPT_RUNS = 20
@@ -81,6 +84,34 @@ class _StderrHandler(logging.Handler):
         self._write_line(self.format(record))
 
 
+class _FileHandler(RotatingFileHandler):
+    """The log file. One that cannot be written any more costs one note, and no traceback on stderr."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            path,
+            maxBytes=ROTATE_BYTES,
+            backupCount=ROTATED_FILES,
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
+        self._failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name
+        """Say so once. Later records are tried all the same: there may be room again."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._failed:
+            self._failed = True
+            log.warning("the log cannot be written: %s", error.strerror)
+
+    def close(self) -> None:
+        """Close it; what could not be written is lost."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 class RunLog:
     """Logging of this run, from construction to `close`. `path` is the file, or None when there is none."""
 
@@ -121,13 +152,7 @@ class RunLog:
         path = folder / f"{program}-{os.getpid()}.log"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handler = RotatingFileHandler(
-                path,
-                maxBytes=ROTATE_BYTES,
-                backupCount=ROTATED_FILES,
-                encoding="utf-8",
-                errors="backslashreplace",
-            )
+            handler = _FileHandler(path)
         except OSError as error:
             self.problem = f"no log file: {safe(str(folder))}: {error.strerror or error} (see --log-dir)"
             return

@@ -188,11 +188,34 @@ def test_a_reader_that_leaves_ends_the_program_without_a_word(arguments: list[st
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_stdout_that_is_full_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (["say"], 4, "standard output"),
+        (["say", "--json"], 4, "standard output"),
+        (["fail"], 4, "such file"),
+        (["fail", "--json"], 4, "such file"),
+        (["bug", "--json"], 1, "surprise"),
+        (["--json"], 2, "required"),
+    ],
+)
+def test_a_stdout_that_is_full_is_one_line(
+    arguments: list[str], code: int, reason: str, tmp_path: Path
+) -> None:
     with Path("/dev/full").open("w") as full:
-        code, _, err = ended("say", folder=tmp_path, stdout=full)
-    assert (code, err.count("\n")) == (4, 1)
-    assert "standard output" in err
+        found, _, err = ended(*arguments, folder=tmp_path, stdout=full)
+    assert (found, err.count("\n")) == (code, 1)
+    assert reason in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+def test_an_error_keeps_its_exit_code_when_the_reader_of_events_has_left(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with toy("fail", "--json", folder=tmp_path, stdout=write) as process:
+        os.close(write)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.count("\n")) == (4, 1)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="descriptors are POSIX")

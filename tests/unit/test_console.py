@@ -135,6 +135,13 @@ def test_a_full_disk_behind_stdout_is_a_storage_error() -> None:
         Console("member", stdout=full, stderr=io.StringIO()).say("x")
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")])
+def test_why_it_ends_is_said_although_stdout_cannot_take_the_event(error: Exception) -> None:
+    err = io.StringIO()
+    Console("member", json=True, stdout=Broken(error), stderr=err).fail("x.orch: no such file", 4)
+    assert err.getvalue() == "member: error: x.orch: no such file\n"
+
+
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(5, "EIO"), ValueError("closed")])
 def test_a_stderr_that_is_gone_is_ignored(error: Exception) -> None:
     console = Console("member", stdout=io.StringIO(), stderr=Broken(error))

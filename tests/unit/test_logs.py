@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 import signal
@@ -129,6 +131,34 @@ def test_the_file_is_rotated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(list(folder.iterdir())) == 1 + logs.ROTATED_FILES
     assert all(path.stat().st_size <= 1000 for path in folder.iterdir())
     assert "line 99" in text_of(run_log)
+
+
+class FullDisk(io.StringIO):
+    """A file on a disk without room: what was written cannot be flushed, nor closed."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_any_more_costs_one_note(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines: list[str] = []
+    run_log = RunLog("member", folder)
+    run_log.show_on_stderr("member", lines.append, 0)
+    handler = run_log._handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    handler.stream.close()
+    handler.stream = FullDisk()
+    for _ in range(3):
+        logging.getLogger("orchestra.x").info("goes nowhere")
+    logging.getLogger("orchestra.x").warning("still shown")
+    run_log.close()
+    assert lines == ["member: the log cannot be written: No space left on device", "member: still shown"]
+    assert capsys.readouterr().err == ""
 
 
 class OnStderr:
