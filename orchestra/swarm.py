@@ -75,8 +75,7 @@ class Swarm:
         self.uploads = Uploads(geometry, self.picker.have, reader)
         self.down = Rate(now_s)
         self.listen_port = 0
-        self.others_download = True
-        """False when the conductor counts no other downloader: fetching in order then harms nobody."""
+        self._others_download = True
         self.sourced_at_s = now_s
         """When a peer last had something for us."""
         self._geometry = geometry
@@ -275,8 +274,7 @@ class Swarm:
 
     def tick(self, now_s: float) -> None:
         """What has to be done once in a while: dial, snub, drop the silent, keep alive, choke."""
-        partial_peers = any(peer.counted for peer in self.peers.values())
-        self.picker.in_order = not self.others_download and not partial_peers
+        self._choose_order()
         for peer in list(self.peers.values()):
             if now_s - peer.heard_at_s > SILENCE_S:
                 peer.close(f"silent for {SILENCE_S:.0f} s")
@@ -290,6 +288,16 @@ class Swarm:
             self.sourced_at_s = now_s
         self.doorway.dial_more(now_s)
         self._fill_all(now_s)
+
+    def expect_others(self, others_download: bool) -> None:
+        """The conductor's count: does anybody else download?"""
+        self._others_download = others_download
+        self._choose_order()
+
+    def _choose_order(self) -> None:
+        """Fetching in order is best for the disk and the whole-file hash, and harms nobody when we are alone."""
+        partial_peers = any(peer.counted for peer in self.peers.values())
+        self.picker.in_order = not self._others_download and not partial_peers
 
     @property
     def has_source(self) -> bool:
