@@ -289,7 +289,7 @@ class Swarm:
         self.doorway.dial_more(now_s)
         self._fill_all(now_s)
 
-    def expect_others(self, others_download: bool) -> None:
+    def expect_others(self, *, others_download: bool) -> None:
         """The conductor's count: does anybody else download?"""
         self._others_download = others_download
         self._choose_order()

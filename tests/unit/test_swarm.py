@@ -489,7 +489,7 @@ def test_the_time_of_the_last_source_is_kept(stage: Stage) -> None:
 
 
 def test_a_lone_downloader_fetches_in_order_until_a_partial_peer_comes(stage: Stage) -> None:
-    stage.swarm.others_download = False
+    stage.swarm.expect_others(others_download=False)
     stage.tick()
     assert stage.swarm.picker.in_order
     assert requested(stage.seeder())[0] == (0, 0, BLOCK_BYTES)
