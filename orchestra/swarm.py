@@ -295,7 +295,7 @@ class Swarm:
         self._choose_order()
 
     def _choose_order(self) -> None:
-        """Fetching in order is best for the disk and the whole-file hash, and harms nobody when we are alone."""
+        """In order is best for the disk and the whole-file hash, and harms nobody when we are alone."""
         partial_peers = any(peer.counted for peer in self.peers.values())
         self.picker.in_order = not self._others_download and not partial_peers
 
