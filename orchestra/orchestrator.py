@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from orchestra.doorway import Links
@@ -140,7 +140,7 @@ class Orchestrator:
         if self.phase is Phase.STOPPING:
             return self._stop_by_s
         due_s = self._schedule.due_s
-        if due_s is None or self.phase is Phase.CHECKING:
+        if due_s is None or not self.swarm.listen_port:
             return self._next_tick_s
         return min(self._next_tick_s, due_s)
 
@@ -276,6 +276,8 @@ class Orchestrator:
                 self._announce(now_s)
             if not self._task.seed:
                 self._stop("complete", None, now_s)
+        elif self._end is not None:
+            self._end = replace(self._end, complete=True)
 
     def _show_progress(self, now_s: float) -> None:
         """Tell main how it goes: at most twice a second, and at once when the last part is there."""
