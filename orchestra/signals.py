@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -81,12 +80,9 @@ def as_messages(deliver: Callable[[Signalled], None]) -> Iterator[None]:
 def die_by(signum: int) -> int:
     """End as that signal ends a program. Returns 128 + `signum` where that cannot be.
 
-    That is on Windows, and as process 1 of a container.
+    That is on Windows, and as process 1 of a container. Flushes nothing, as a second signal may come
+    in the middle of a flush, and a reader that does not read would hold us up: the console flushes each line.
     """
-    for stream in (sys.stdout, sys.stderr):
-        # None when started without; OSError when its reader has left; ValueError when closed.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
     if os.name != "nt":
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from orchestra import cli
 from orchestra.console import Console
 from orchestra.errors import BusyError, ExitCode, NetworkError, ScoreError, StorageError, UsageError
+from tests.swarms import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = """
@@ -270,6 +272,16 @@ class TestSignals:
             assert process.stderr.readline() == "cleaned up\n"
             process.send_signal(getattr(signal, second))
             assert process.wait(30) == -getattr(signal, second)
+
+    def test_a_signal_ends_a_program_whose_reader_does_not_read(self, tmp_path: Path) -> None:
+        read, write = os.pipe()
+        with toy("say-much", folder=tmp_path, stdout=write) as process:
+            wait_until(lambda: not select.select([], [write], [], 0)[1], "a full pipe")
+            os.close(write)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=30)
+            os.close(read)
+        assert (process.returncode, err) == (-signal.SIGTERM, "")
 
     def test_a_signal_can_be_had_as_a_message_and_the_second_one_still_ends(self, tmp_path: Path) -> None:
         with toy("messages", folder=tmp_path) as process:
