@@ -98,6 +98,8 @@ class WebServer(Worker):
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
     """Answers 400 where waitress would only close: an address like http://[, a length of 5,000 digits."""
 
+    path = ""  # which waitress logs when the client has left, and has none of when it could not parse it
+
     def parse_header(self, header_plus: bytes) -> None:
         try:
             super().parse_header(header_plus)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
+from waitress.channel import ClientDisconnected  # type: ignore[import-untyped]
 
 import netutils
 from netutils import Address
@@ -153,6 +154,18 @@ def test_a_broken_request_gets_a_reason_and_hurts_nobody(
     assert expected in reply or (len(request) > 50_000 and reply == b""), reply
     assert b"Traceback" not in reply
     assert ask(conductor, GOOD).endswith(b"e")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_whoever_leaves_before_the_answer_leaves_nothing_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(_channel: object, _data: bytes) -> int:
+        raise ClientDisconnected
+
+    monkeypatch.setattr(webserver._Channel, "write_soon", gone)
+    with serving() as address:
+        assert [ask(address, request) for request in (GOOD, b"garbage\r\n\r\n")] == [b"", b""]
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
