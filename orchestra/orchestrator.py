@@ -280,7 +280,10 @@ class Orchestrator:
             self._end = replace(self._end, complete=True)
 
     def _show_progress(self, now_s: float) -> None:
-        """Tell main how it goes: at most twice a second, and at once when the last part is there."""
+        """Tell main how it goes: at most twice a second, and at once when the last part is there.
+
+        While parts are missing also when nothing has changed: that it stands still is news.
+        """
         have, swarm = self.swarm.picker.have, self.swarm
         last = self._last_progress
         just_done = have.complete and (last is None or last.parts_done < have.count)
@@ -299,7 +302,7 @@ class Orchestrator:
             members=len(swarm.peers),
             eta_s=eta_s,
         )
-        if progress != self._last_progress:
+        if progress != self._last_progress or not have.complete:
             self._last_progress = progress
             self._next_progress_s = now_s + PROGRESS_S
             self._ports.main.put(progress)
