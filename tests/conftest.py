@@ -15,8 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.programs import Programs
+
+# No time is asserted, and a run depends on no run before it: a busy machine finds what an idle one finds.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 THREAD_GRACE_S = 5.0
 """How long a thread that is already ending may take. Only a leak waits that long."""
