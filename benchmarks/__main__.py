@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import compose, fans, idle, recheck, scale, startstop, transfer
+from benchmarks import compose, document, fans, idle, recheck, scale, startstop, steps, transfer
 from benchmarks.composition import workspace
 from benchmarks.plan import Plan
 from benchmarks.processes import BenchmarkError
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[Plan], Report]] = {
     "idle": idle.run,
     "scale": scale.run,
     "start-stop": startstop.run,
+    "steps": steps.run,
 }
 
 
@@ -54,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--only", metavar="WHO", type=lambda text: text.split(","), default=[],
         help="contenders, by their names or the start of them: ours,libtorrent,limit",
     )  # fmt: skip
+    parser.add_argument("--write", action="store_true", help="put the results into docs/performance.md")
     return parser
 
 
@@ -67,9 +69,12 @@ def main() -> int:
     try:
         with workspace() as folder:
             for name in arguments.names or BENCHMARKS:
-                report = BENCHMARKS[name](plan_of(arguments, folder))
+                plan = plan_of(arguments, folder)
+                report = BENCHMARKS[name](plan)
                 for table in report.all_tables:
-                    print(f"\n{table.as_text()}\n", flush=True)
+                    print(f"\n{table.as_text()}", flush=True)
+                if arguments.write:
+                    document.write(name, report, plan)
     except BenchmarkError as error:
         print(f"run.py bench: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,89 @@
+"""The benchmarks really start their contenders, hear them, and leave none behind. No figure is judged."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.composition import Composition, cut, write_random
+from benchmarks.conductors import NotingConductor
+from benchmarks.contenders import LIMIT, OURS, TUNED, Contender, mixed, start_member
+from benchmarks.processes import BenchmarkError, Stage
+from benchmarks.transfer import measure_pair
+
+SIZE_BYTES = 1 << 20
+wait4 = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell what a process used")
+
+
+@pytest.fixture
+def composition(tmp_path: Path) -> Composition:
+    path = tmp_path / "seed" / "piece.bin"
+    write_random(path, SIZE_BYTES)
+    return cut(path, 65536)
+
+
+@pytest.mark.parametrize("contender", [OURS, LIMIT], ids=lambda contender: contender.name)
+def test_a_pair_is_measured(contender: Contender, composition: Composition, tmp_path: Path) -> None:
+    check_pair(contender, composition, tmp_path)
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("contender", [TUNED, mixed(TUNED, OURS)], ids=lambda contender: contender.name)
+def test_a_pair_with_libtorrent_is_measured(
+    contender: Contender, composition: Composition, tmp_path: Path
+) -> None:
+    pytest.importorskip("libtorrent")
+    check_pair(contender, composition, tmp_path)
+
+
+def check_pair(contender: Contender, composition: Composition, folder: Path) -> None:
+    before = set(folder.iterdir())
+    figures = measure_pair(contender, composition, folder)
+    assert 0 < figures["wall_s"] <= figures["settled_s"]
+    assert figures["wall_s"] < figures["exec_s"]
+    assert all(value > 0 or math.isnan(value) for value in figures.values() if value != figures["other_load"])
+    assert set(folder.iterdir()) == before
+
+
+
+
+def test_a_process_that_ends_without_a_word_is_reported_with_what_it_said(tmp_path: Path) -> None:
+    with Stage(tmp_path) as stage:
+        process = stage.start([sys.executable, "-c", "import sys; sys.exit('no such thing')"], label="it")
+        with pytest.raises(BenchmarkError, match="(?s)it ended without the event 'done'.*no such thing"):
+            process.wait_for("done")
+
+
+@wait4
+def test_a_process_is_reaped_with_what_it_used(tmp_path: Path) -> None:
+    code = "import time\nwhile time.process_time() < 0.05: pass\nraise SystemExit(3)"
+    with Stage(tmp_path) as stage:
+        process = stage.start([sys.executable, "-c", code], label="it")
+        process.wait()
+        assert process.usage is not None
+        assert process.usage.exit_code == 3
+        assert process.usage.cpu_s >= 0.05
+        assert process.cpu_s() == process.usage.cpu_s
+        assert process.usage.peak_bytes > 1 << 20
+
+
+@wait4
+def test_a_process_that_does_not_end_is_killed_at_its_deadline(tmp_path: Path) -> None:
+    with Stage(tmp_path) as stage:
+        process = stage.start([sys.executable, "-c", "import sys; sys.stdin.read()"], label="it")
+        process.wait(timeout_s=0.01)
+        assert process.usage is not None
+        assert process.usage.exit_code < 0
+
+
+def test_the_noting_conductor_knows_which_announces_came(composition: Composition, tmp_path: Path) -> None:
+    with NotingConductor() as conductor, Stage(tmp_path) as stage:
+        orch = composition.write_orch(stage.folder, conductor.address)
+        member = start_member(stage, orch, composition.folder, "member")
+        assert conductor.wait_for("started") > member.began_s
+        assert not conductor.told("stopped")
+        member.stop()
+        assert conductor.told("stopped")
