@@ -54,7 +54,7 @@ class Reader(Worker):
                 self._storage.read([view], offset)
         except (OSError, EOFError) as error:
             shipment.give_back()
-            _log.error("reading for connection %d failed: %s", read.key, error)
+            _log.info("reading for connection %d failed: %s", read.key, error)
             self._report(ReadFailed(read.key, read.blocks[0][0], str(error)))
             return
         if not read.outbox.send(shipment):
