@@ -16,6 +16,7 @@ from enum import Enum
 
 from orchestra.doorway import Links
 from orchestra.errors import NetworkError, ScoreError, StorageError
+from orchestra.gauge import Gauge
 from orchestra.geometry import Geometry
 from orchestra.messages import (
     Accepted,
@@ -42,7 +43,6 @@ from orchestra.messages import (
     Listening,
     Notice,
     PartsWritten,
-    Progress,
     Quit,
     ReadFailed,
     Received,
@@ -54,7 +54,6 @@ from orchestra.swarm import Swarm
 from orchestra.worker import ThreadCrashed
 
 TICK_S = 1.0
-PROGRESS_S = 0.5
 DIGEST_STEP_BYTES = 1 << 20
 WANTED_MEMBERS = 50
 STOPPING_S = 0.8
@@ -76,11 +75,11 @@ class Phase(Enum):
 class Task:
     """What this member is to do.
 
-    `name`: where the composition is to stand. `timeout_s`: give up after so long without a source;
+    `path`: where the composition is to stand. `timeout_s`: give up after so long without a source;
     None: never.
     """
 
-    name: str
+    path: str
     sha1: bytes
     geometry: Geometry
     peer_id: bytes
@@ -129,8 +128,7 @@ class Orchestrator:
         self._digested_bytes = 0
         self._running = set(ports.threads)
         self._next_tick_s = now_s
-        self._next_progress_s = now_s
-        self._last_progress: Progress | None = None
+        self._gauge = Gauge(self.swarm, task.geometry, now_s)
         self._stop_by_s = 0.0
         self._end: Ended | None = None
 
@@ -226,7 +224,7 @@ class Orchestrator:
         self.swarm.doorway.book.add(self._task.members, now_s, by_hand=True)
         self._ports.listener.put(Listen())
         if installed:
-            self._complete(self._task.name, now_s)
+            self._complete(self._task.path, now_s)
         else:
             self._digest_more()
         self._next_tick_s = now_s
@@ -280,45 +278,13 @@ class Orchestrator:
             self._end = replace(self._end, complete=True)
 
     def _show_progress(self, now_s: float) -> None:
-        """Tell main how it goes: at most twice a second, and at once when the last part is there.
-
-        While parts are missing also when nothing has changed: that it stands still is news.
-        """
-        have, swarm = self.swarm.picker.have, self.swarm
-        last = self._last_progress
-        just_done = have.complete and (last is None or last.parts_done < have.count)
-        if now_s < self._next_progress_s and not just_done:
-            return
-        left_bytes = self._left_bytes()
-        rate_bytes_s = int(swarm.down.bytes_s(now_s))
-        eta_s = 0 if not left_bytes else left_bytes // rate_bytes_s if rate_bytes_s else -1
-        progress = Progress(
-            parts_done=have.count,
-            parts=have.parts,
-            downloaded_bytes=swarm.down.total_bytes,
-            uploaded_bytes=swarm.uploads.total_bytes,
-            rate_bytes_s=0 if have.complete and not just_done else rate_bytes_s,
-            upload_bytes_s=int(sum(peer.up.bytes_s(now_s) for peer in swarm.peers.values())),
-            members=len(swarm.peers),
-            eta_s=eta_s,
-        )
-        if progress != self._last_progress or not have.complete:
-            self._last_progress = progress
-            self._next_progress_s = now_s + PROGRESS_S
+        progress = self._gauge.read(now_s)
+        if progress is not None:
             self._ports.main.put(progress)
-
-    def _left_bytes(self) -> int:
-        geometry, have = self._task.geometry, self.swarm.picker.have
-        missing = geometry.parts - have.count
-        if not missing:
-            return 0
-        last = geometry.parts - 1
-        full = missing - (last not in have)
-        return full * geometry.part_size_bytes + (geometry.part_length(last) if last not in have else 0)
 
     def _read_failed(self, index: int, reason: str, now_s: float) -> None:
         if self.phase is Phase.ACTIVE:
-            error = StorageError(f"part {index} of {self._task.name} cannot be read any more: {reason}")
+            error = StorageError(f"part {index} of {self._task.path} cannot be read any more: {reason}")
             self._stop("error", error, now_s)
 
     # The network
@@ -340,7 +306,7 @@ class Orchestrator:
             port=self.swarm.listen_port,
             uploaded_bytes=self.swarm.uploads.total_bytes,
             downloaded_bytes=self.swarm.down.total_bytes,
-            left_bytes=self._left_bytes(),
+            left_bytes=self._gauge.left_bytes(),
             wanted=0 if event == "stopped" else WANTED_MEMBERS,
         )
 

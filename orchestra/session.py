@@ -148,7 +148,7 @@ class Session:
             threads=frozenset(worker.name for worker in self._workers),
         )
         task = Task(
-            name=str(storage.path),
+            path=str(storage.path),
             sha1=score.sha1,
             geometry=geometry,
             peer_id=peer_id,

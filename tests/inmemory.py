@@ -227,7 +227,7 @@ class Member:
             threads=frozenset({"listener", "writer", "reader", "digest", "announcer"}),
         )
         task = Task(
-            name=world.score.name,
+            path=world.score.name,
             sha1=world.score.sha1,
             geometry=geometry,
             peer_id=b"-OR0100-" + world.rng.randbytes(6).hex().encode(),

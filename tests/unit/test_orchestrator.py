@@ -90,7 +90,7 @@ class Stage:
         self.now_s = 1000.0
         self.data = data
         sha1 = hashlib.sha1(data).digest()
-        task = Task(name="/dir/piece.bin", sha1=sha1, geometry=geometry, peer_id=OUR_ID, **options)
+        task = Task(path="/dir/piece.bin", sha1=sha1, geometry=geometry, peer_id=OUR_ID, **options)
         ports = Ports(
             links=self.links,
             listener=self.listener,
