@@ -84,7 +84,7 @@ def test_a_complete_file_is_seeded_from_where_nothing_can_be_written(
     folder = composition.folder
     mount = f"mount --bind '{folder}' '{folder}' && mount -o remount,bind,ro '{folder}'"
     seeder = start_mounted(programs, mount, orch, "--dir", folder)
-    options = ["--dir", tmp_path / "ours", "--port", "0", "--no-seed", "--peer", member_address(seeder)]
+    options = ["--dir", str(tmp_path / "ours"), "--port", "0", "--no-seed", "--peer", member_address(seeder)]
     code, _ = programs.run("member", orch, *options)
     assert code == 0
     assert composition.is_at(tmp_path / "ours" / "piece.bin")
@@ -149,7 +149,7 @@ def test_a_file_that_is_cut_short_while_it_is_seeded_is_code_4(
     seeder = programs.start("member", "-q", orch, "--dir", composition.folder, "--port", "0")
     address = member_address(seeder)
     os.truncate(composition.path, MIB)
-    options = ["--dir", tmp_path / "ours", "--port", "0", "--peer", address]
+    options = ["--dir", str(tmp_path / "ours"), "--port", "0", "--peer", address]
     member = programs.start("member", orch, *options)
     assert "piece.bin" in failure(seeder)
     assert member.process.poll() is None
