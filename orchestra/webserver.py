@@ -21,21 +21,23 @@ from socket import socket
 from typing import Any
 
 from waitress import wasyncore  # type: ignore[import-untyped]
+from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.parser import HTTPRequestParser, ParsingError  # type: ignore[import-untyped]
-from waitress.server import BaseWSGIServer, create_server  # type: ignore[import-untyped]
-from waitress.task import WSGITask  # type: ignore[import-untyped]
+from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
+from waitress.task import ThreadedTaskDispatcher, WSGITask  # type: ignore[import-untyped]
 
 from orchestra.messages import ThreadEnded
 from orchestra.worker import Worker
 
 HANDLERS = 4
 BACKLOG = 1024
+ACCEPTED_A_ROUND = 32
 MAX_HEADER_BYTES = 8192
 REQUEST_TIMEOUT_S = 4.0  # and up to a second until the loop looks
 MAX_CONNECTIONS = 800
 MAX_CONNECTIONS_ON_WINDOWS = 400  # its select() takes 512 sockets
-SPARE_DESCRIPTORS = 64
+SPARE_DESCRIPTORS = 32 + 2 * ACCEPTED_A_ROUND  # a round may let in so many before the first makes room
 LOGGED_A_PLACE = 5
 _STOP_TIMEOUT_S = 1.0
 _LOGGERS = ("waitress", "waitress.queue")
@@ -51,23 +53,30 @@ class WebServer(Worker):
         self._map: dict[int, Any] = {}
         self._open: list[Any] = []
         self._seldom = _Seldom()
-        server = create_server(
-            app,
-            map=self._map,
-            sockets=listeners,
-            threads=HANDLERS,
+        settings = Adjustments(
+            sockets=listeners,  # else it would look up an address of its own
             backlog=BACKLOG,
             ident=None,
             max_request_header_size=MAX_HEADER_BYTES,
             max_request_body_size=1,
             connection_limit=sys.maxsize,  # it would stop accepting there; _Channel makes room instead
             log_socket_errors=False,
-            asyncore_use_poll=True,
         )
-        self._handlers = server.task_dispatcher
-        servers = [each for each in self._map.values() if isinstance(each, BaseWSGIServer)]
-        for each in servers:
-            each.channel_class = _Channel
+        self._handlers = ThreadedTaskDispatcher()
+        self._handlers.set_thread_count(HANDLERS)
+        # Each puts itself into the map.
+        servers = [
+            _Listener(
+                app,
+                self._map,
+                _sock=sock,
+                dispatcher=self._handlers,
+                adj=settings,
+                sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
+                bind_socket=False,
+            )
+            for sock in listeners
+        ]
         self._trigger = servers[0].trigger
 
     def work(self) -> None:
@@ -138,6 +147,23 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             if isinstance(each, HTTPChannel) and each is not self and not (each.requests or each.will_close):
                 # Closed in the loop's next round: in this one, its number must not be reused.
                 each.will_close = True
+                return
+
+
+class _Listener(TcpWSGIServer):  # type: ignore[misc]
+    """A listening socket. waitress would let in one connection in each round of its loop.
+
+    A round with many busy connections is long, and those who wait would wait for as many rounds.
+    """
+
+    channel_class = _Channel
+
+    def handle_accept(self) -> None:
+        """Let in all who wait, within reason."""
+        for _ in range(ACCEPTED_A_ROUND):
+            before = len(self._map)
+            super().handle_accept()
+            if len(self._map) == before:
                 return
 
 

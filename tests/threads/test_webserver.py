@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
+from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
 from waitress.channel import ClientDisconnected  # type: ignore[import-untyped]
+from waitress.task import ThreadedTaskDispatcher  # type: ignore[import-untyped]
 
 import netutils
 from netutils import Address
@@ -221,6 +223,26 @@ def test_when_too_many_are_open_the_oldest_that_has_not_asked_makes_room(
         assert rest_of(idle[-1]).endswith(ANSWER)
         for sock in idle:
             sock.close()
+
+
+def test_all_who_wait_are_let_in_at_once() -> None:
+    connections: dict[int, Any] = {}
+    (sock,) = netutils.listen("127.0.0.1", 0)
+    listener = webserver._Listener(
+        TrackerApp(Tracker(120)),
+        connections,
+        _sock=sock,
+        dispatcher=ThreadedTaskDispatcher(),  # without a thread: nobody asks
+        adj=Adjustments(),
+        sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
+        bind_socket=False,
+    )
+    before = len(connections)
+    waiting = [open_to(netutils.address_of(sock.getsockname())) for _ in range(20)]
+    listener.handle_accept()
+    assert len(connections) == before + 20
+    for each in [*connections.values(), *waiting]:
+        each.close()
 
 
 def test_it_ends_at_once_although_connections_are_open() -> None:
