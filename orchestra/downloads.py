@@ -121,7 +121,8 @@ class Downloads:
 
         Of what is owed those of the part that lacks most, the last first.
         """
-        for flight in self._flights.values():
+        # Each flight once, however many small parts it has.
+        for flight in dict.fromkeys(self._flights.values()):
             parts = self._open_parts(flight) if flight.askable else []
             if parts and self._disputed.isdisjoint(parts) and all(index in peer.have for index in parts):
                 return flight.take(room)

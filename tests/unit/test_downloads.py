@@ -19,6 +19,7 @@ from orchestra.downloads import (
     SNUB_S,
     Downloads,
 )
+from orchestra.flight import Flight
 from orchestra.geometry import Geometry
 from orchestra.peer import FIRST_DEPTH, Peer
 from orchestra.picker import PartState, Picker
@@ -390,6 +391,24 @@ def test_what_an_idle_peer_took_over_goes_back_to_the_owner_when_it_leaves() -> 
     desk.leave(idle)
     slow.depth = 100
     assert desk.fill(slow) == [1, 3]
+
+
+def test_a_flight_of_many_small_parts_is_looked_at_once_in_the_end_game(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = Desk(500, part_bytes=1, extent_parts=500)
+    slow, idle = desk.join(depth=1), desk.join(bitfield(500, 499), depth=100)
+    assert desk.fill(slow) == [0]
+    looks: list[Flight] = []
+    open_parts = desk.downloads._open_parts
+
+    def counted(flight: Flight) -> list[int]:
+        looks.append(flight)
+        return open_parts(flight)
+
+    monkeypatch.setattr(desk.downloads, "_open_parts", counted)
+    assert desk.fill(idle) == []
+    assert len(looks) == 1
 
 
 def test_no_block_is_asked_of_more_than_two_peers() -> None:
