@@ -41,6 +41,9 @@ class Links(Protocol):
     def refuse(self, sock: Any) -> None:
         """Close an accepted connection that is not welcome."""
 
+    def stop_dialling(self) -> None:
+        """Wake those who still dial: we stop."""
+
 
 @dataclass(frozen=True, slots=True)
 class _HalfOpen:

@@ -350,6 +350,7 @@ class Orchestrator:
             self._ports.announcer.put(self._standing("stopped"))
         self._ports.announcer.put(Stop())
         self._ports.listener.put(Stop())
+        self._ports.links.stop_dialling()
         self.swarm.close_all("we stop")
         self._ports.reader.put(Stop())
         self._ports.writer.put(Stop())  # which passes it on to the digest thread

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import queue
 import random
-import threading
 import time
 from typing import Any
 
@@ -51,6 +50,7 @@ class Connector:
         self._inbox = inbox
         self._pool: Pool[Landing] = Pool(RECEIVE_BUFFERS, Landing)
         self._cancel = netutils.Cancel()
+        self._connections: list[Connection] = []
 
     def dial(self, key: int, address: Address) -> Connection:
         """See doorway.Links."""
@@ -64,12 +64,17 @@ class Connector:
         """See doorway.Links."""
         sock.close()
 
-    def stop(self) -> None:
-        """Wake every connection that is still dialling."""
+    def stop_dialling(self) -> None:
+        """See doorway.Links."""
         self._cancel.set()
 
+    @property
+    def running(self) -> list[Connection]:
+        """The connections whose threads have not ended."""
+        return [connection for connection in self._connections if connection.is_alive()]
+
     def close(self) -> None:
-        """Release what `stop` needs; after all connections have ended."""
+        """Release what `stop_dialling` needs; after all connections have ended."""
         self._cancel.close()
 
     def _start(self, key: int, address: Address, sock: Any) -> Connection:
@@ -77,6 +82,7 @@ class Connector:
             key, address, self._identity, self._inbox.put, sock=sock, pool=self._pool, cancel=self._cancel
         )
         connection.start()
+        self._connections = [*self.running, connection]
         return connection
 
 
@@ -123,6 +129,7 @@ class Session:
         identity = Identity(score.info_hash, peer_id, score.parts, score.part_size_bytes)
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._orders: queue.Queue[Any] = queue.Queue(INBOX_MESSAGES)
+        self._storage = storage
         self._connector = Connector(identity, self._orders)
         report = self._orders.put
         self._listener = Listener(port, report)
@@ -170,7 +177,6 @@ class Session:
 
     def quit(self, reason: str) -> None:
         """Ask for a clean stop; Ended follows."""
-        self._connector.stop()
         self._orders.put(Quit(reason))
 
     def next_message(self) -> Any:
@@ -198,10 +204,11 @@ class Session:
         ends without it, since what it holds is of no use any more.
         """
         deadline_s = time.monotonic() + JOIN_S
-        ours = [self._orchestrator, *self._workers]
-        ours += [thread for thread in threading.enumerate() if isinstance(thread, Connection)]
+        ours = [self._orchestrator, *self._workers, *self._connector.running]
         for thread in ours:
             thread.join(max(0.0, deadline_s - time.monotonic()))
         self.stuck = [thread.name for thread in ours if thread.is_alive()]
         if not self.stuck:
+            # Nobody reads or writes any more: closed sooner, its number might be another file's by then.
+            self._storage.close()
             self._connector.close()

@@ -81,7 +81,6 @@ class Writer(Worker):
             while self._take(self.inbox.get()):
                 pass
         finally:
-            self._storage.close()
             # Only now is nothing passed on any more that would have to be given back.
             self._digest.put(Stop())
         self._report(ThreadEnded(self.name))
@@ -123,8 +122,8 @@ class Writer(Worker):
                 return check_open_file(
                     file, self._score, on_progress=self._show_check, stopped=self._is_told_to_stop
                 )
-        except OSError as error:
-            text = f"{self._storage.path}: checking what is there failed: {error.strerror}"
+        except (OSError, EOFError) as error:
+            text = f"{self._storage.path}: checking what is there failed: {error}"
             raise StorageError(text) from error
 
     def _show_check(self, checked_bytes: int) -> None:
@@ -161,8 +160,10 @@ class Writer(Worker):
         except StorageError as error:
             self._fail(error)
         self._pass_on(message.buffer, runs)
-        if bad and self._along_bytes:
-            self._digest.put(Spoilt())
+        if bad:
+            # What comes of such a part may have to be forgotten: from now on only what is on disk counts.
+            if self._along_bytes > 0:
+                self._digest.put(Spoilt())
             self._along_bytes = -1
         if good or bad:
             self._report(PartsWritten(good, bad))

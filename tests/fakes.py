@@ -153,6 +153,7 @@ class FakeLinks:
         self.dialled: dict[int, Address] = {}
         self.adopted: dict[int, Any] = {}
         self.refused: list[Any] = []
+        self.dialling_stopped = False
         self._shape = (parts, part_size_bytes)
 
     def dial(self, key: int, address: Address) -> FakeLink:
@@ -165,6 +166,9 @@ class FakeLinks:
 
     def refuse(self, sock: Any) -> None:
         self.refused.append(sock)
+
+    def stop_dialling(self) -> None:
+        self.dialling_stopped = True
 
     def _make(self, key: int) -> FakeLink:
         assert key not in self.made, "a key was used twice"

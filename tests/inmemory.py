@@ -328,6 +328,9 @@ class Member:
     def refuse(self, sock: Any) -> None:
         sock.close("refused")
 
+    def stop_dialling(self) -> None:
+        pass
+
     # The other threads
 
     def take_uplink(self, length_bytes: int) -> float:

@@ -588,6 +588,7 @@ def test_q_works_at_any_moment(moment: str) -> None:
     for inbox in (stage.announcer, stage.listener, stage.reader, stage.writer):
         assert inbox[-1] == Stop()
     assert all(link.closed for link in stage.links.made.values())
+    assert stage.links.dialling_stopped
     stage.end_threads()
     assert stage.ended() == Ended("q", complete=False, error=None)
 
