@@ -239,9 +239,14 @@ def test_a_peer_that_speaks_nonsense_does_not_disturb_anybody(
 def test_it_announces_itself_to_the_conductor_and_says_goodbye(
     composition: Composition, members: list[Member]
 ) -> None:
-    with FakeConductor(replying(http_reply(b"d8:intervali120e5:peers0:e"))) as conductor:
+    [listener] = netutils.listen("127.0.0.1", 0)
+    somebody, _ = netutils.pack_peers([netutils.address_of(listener.getsockname())])
+    reply = replying(http_reply(b"d8:intervali120e5:peers6:" + somebody + b"e"))
+    with listener, FakeConductor(reply) as conductor:
         members.append(Member(composition.conducted_by(conductor.address), composition.folder))
         assert b"event=started" in conductor.requests.get(timeout=PATIENCE_S)
+        listener.settimeout(PATIENCE_S)
+        listener.accept()[0].close()  # it has read the answer, and calls whom it names
         members[0].end("q")
         assert b"event=stopped" in conductor.requests.get(timeout=PATIENCE_S)
 
