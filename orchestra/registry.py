@@ -6,8 +6,11 @@ kept, and a shared store can take its place: it has to answer `announce` and
 `scrape`, one round trip each.
 
 Rules: a member is an address and a peer id. "stopped" removes the member only
-when both match, so that nobody removes another. Who is silent for `lifetime_s`
-is forgotten; so is a swarm. Whoever fills a table loses its own entries first.
+when both match, so that nobody removes another. Who is silent for a lifetime
+is forgotten; so is a swarm. There are two lifetimes: clients that announce
+seldom whatever they are asked need a longer one. Whoever fills a table loses
+its own entries first, and no network (census.py) may have more than a share of
+it: to keep newcomers out takes ten of them.
 """
 
 from __future__ import annotations
@@ -19,19 +22,27 @@ from dataclasses import dataclass
 
 from netutils import Address, pack_peers
 from orchestra.announcereply import Counts
-from orchestra.roster import V4_BYTES, V6_BYTES, Roster, is_local
+from orchestra.census import V4_BYTES, V6_BYTES, Census, is_local, network_of
+from orchestra.roster import Roster
 
 _CANDIDATES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a registry holds. A host on this machine may have any number of members."""
+    """How much a registry holds, in all and of one network. This machine may have as much of it as it wants.
+
+    In one swarm, an IPv4 address may have `members_a_v4_network` members, and an
+    IPv6 network `members_a_v6_network`: a whole LAN speaks from one.
+    """
 
     swarms: int = 10_000
+    swarms_a_network: int = 1_000
     members: int = 100_000
+    members_of_a_network: int = 10_000
     members_a_swarm: int = 5_000
-    members_a_host: int = 20
+    members_a_v4_network: int = 20
+    members_a_v6_network: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,7 @@ class Sighting:
 
     `address` is where it speaks from, with the port that it listens on; `wanted`
     is how many others it gets at most. With `listed` false it gets them, but is
-    not put down itself.
+    not put down itself. With `slow` it has the longer lifetime.
     """
 
     info_hash: bytes
@@ -50,6 +61,7 @@ class Sighting:
     event: str = ""
     wanted: int = 0
     listed: bool = True
+    slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +79,31 @@ class RegistryFull(Exception):
 
 
 class Registry:
-    """All swarms. `lifetime_s`: after how long a silence a member is forgotten."""
+    """All swarms.
+
+    `lifetime_s`: after how long a silence a member is forgotten; `slow_lifetime_s`: a slow one, or a swarm.
+    """
 
     def __init__(
-        self, lifetime_s: float, *, limits: Limits | None = None, rng: random.Random | None = None
+        self,
+        lifetime_s: float,
+        *,
+        slow_lifetime_s: float | None = None,
+        limits: Limits | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self._lifetime_s = lifetime_s
+        self._slow_lifetime_s = lifetime_s if slow_lifetime_s is None else max(lifetime_s, slow_lifetime_s)
         self._limits = limits or Limits()
         self._rng = rng or random.Random()  # noqa: S311 - whom to meet is no secret
         # The swarm that was announced longest ago comes first: all of its members are as old or older.
         self._rosters: OrderedDict[bytes, tuple[Roster, float]] = OrderedDict()
         self._founded: dict[bytes, dict[bytes, None]] = {}
-        self._members = 0
+        self._census = Census()
 
     def __len__(self) -> int:
         """How many members there are, in all swarms together."""
-        return self._members
+        return self._census.total
 
     def announce(self, sighting: Sighting, now_s: float, *, with_ids: bool = False) -> Sample:
         """Put the member down (or remove it: "stopped"), and return some others. Raises RegistryFull."""
@@ -93,11 +114,10 @@ class Registry:
         if sighting.event == "stopped":
             if roster is not None and roster.knows(key, sighting.peer_id):
                 roster.remove(key)
-                self._members -= 1
             return Sample(_counts(roster))
         if sighting.listed:
             if roster is None:
-                roster = self._found(sighting.info_hash, key[:-2])
+                roster = self._found(sighting.info_hash, key)
             self._rosters[sighting.info_hash] = (roster, now_s)
             self._rosters.move_to_end(sighting.info_hash)
             self._put(roster, key, sighting, now_s)
@@ -115,51 +135,54 @@ class Registry:
         """The swarm without those who have fallen silent."""
         roster, _ = self._rosters.get(info_hash, (None, 0.0))
         if roster is not None:
-            before = len(roster)
-            roster.forget_silent(now_s - self._lifetime_s)
-            self._members += len(roster) - before
+            roster.forget_silent(now_s - self._lifetime_s, slow=False)
+            roster.forget_silent(now_s - self._slow_lifetime_s, slow=True)
         return roster
 
     def _put(self, roster: Roster, key: bytes, sighting: Sighting, now_s: float) -> None:
-        before = len(roster)
         if not roster.knows(key):
             self._make_room(roster, key)
-        roster.put(key, sighting.peer_id, is_seed=sighting.is_seed, now_s=now_s)
+        roster.put(key, sighting.peer_id, is_seed=sighting.is_seed, slow=sighting.slow, now_s=now_s)
         if sighting.event == "completed":
             roster.completed(key)
-        self._members += len(roster) - before
 
     def _make_room(self, roster: Roster, key: bytes) -> None:
-        of_host = roster.of_host(key)
-        crowded = of_host >= self._limits.members_a_host and not is_local(key)
-        if crowded or len(roster) >= self._limits.members_a_swarm:
-            roster.evict(key)
-        elif self._members >= self._limits.members:
-            if not of_host:
+        """Forget a member where one too many would be: of the same network, or of anyone in a full swarm."""
+        limits, network = self._limits, network_of(key)
+        own = roster.of_network(network)
+        most_own = limits.members_a_v4_network if len(key) == V4_BYTES else limits.members_a_v6_network
+        greedy = not is_local(key) and self._census.of_network(network) >= limits.members_of_a_network
+        crowded = not is_local(key) and own >= most_own
+        swarm_full = len(roster) >= limits.members_a_swarm
+        if greedy or crowded or swarm_full or self._census.total >= limits.members:
+            if not own and (greedy or not swarm_full):
                 raise RegistryFull("this conductor has no room for another member")
             roster.evict(key)
 
-    def _found(self, info_hash: bytes, host: bytes) -> Roster:
-        """A new swarm; when there are too many, in place of one that this host has for itself."""
-        if len(self._rosters) >= self._limits.swarms:
-            candidates = itertools.islice(self._founded.get(host, ()), _CANDIDATES)
-            own = [old for old in candidates if self._rosters[old][0].is_only_of(host)]
-            if not own:
+    def _found(self, info_hash: bytes, key: bytes) -> Roster:
+        """A new swarm; where there would be too many, in place of one that this network has for itself."""
+        network = network_of(key)
+        own = self._founded.get(network, {})
+        greedy = not is_local(key) and len(own) >= self._limits.swarms_a_network
+        if greedy or len(self._rosters) >= self._limits.swarms:
+            candidates = itertools.islice(own, _CANDIDATES)
+            unshared = [old for old in candidates if self._rosters[old][0].is_only_of(network)]
+            if not unshared:
                 raise RegistryFull("this conductor has no room for another composition")
-            self._drop(self._rng.choice(own))
-        self._founded.setdefault(host, {})[info_hash] = None
-        return Roster(host, self._rng)
+            self._drop(self._rng.choice(unshared))
+        self._founded.setdefault(network, {})[info_hash] = None
+        return Roster(network, self._census, self._rng)
 
     def _forget_swarms(self, now_s: float) -> None:
         while self._rosters:
             info_hash, (_, announced_s) = next(iter(self._rosters.items()))
-            if announced_s >= now_s - self._lifetime_s:
+            if announced_s >= now_s - self._slow_lifetime_s:
                 return
             self._drop(info_hash)
 
     def _drop(self, info_hash: bytes) -> None:
         roster, _ = self._rosters.pop(info_hash)
-        self._members -= len(roster)
+        roster.dissolve()
         founded = self._founded[roster.founder]
         del founded[info_hash]
         if not founded:

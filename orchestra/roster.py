@@ -6,7 +6,8 @@ bytes, BEP 7). Members of one kind (family, on this machine or not, seed or
 not) stand in one packed array, in random order because each newcomer is put at
 a random place: so any run of neighbours is a fair sample, and costs one slice,
 however large the swarm is. Members that fall silent are found at the front of
-a dictionary ordered by when they last spoke: no sweep.
+a dictionary ordered by when they last spoke, one for the slow and one for the
+others: no sweep.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ import random
 from collections import OrderedDict
 from dataclasses import dataclass
 
-V4_BYTES = 6
-V6_BYTES = 18
-_V6_LOOPBACK = bytes(15) + b"\x01"
+from orchestra.census import V4_BYTES, V6_BYTES, Census, is_local, network_of
 
 _Kind = tuple[int, bool, bool]
 """Bytes of an entry, on this machine?, seed?"""
@@ -28,42 +27,42 @@ class _Member:
     peer_id: bytes
     kind: _Kind
     index: int
+    slow: bool
     seen_s: float
     has_completed: bool = False
 
 
-def is_local(key: bytes) -> bool:
-    """Whether a packed address is one of this machine."""
-    return key[0] == 127 if len(key) == V4_BYTES else key.startswith(_V6_LOOPBACK)
-
-
 class Roster:
-    """One swarm. `founder` is the packed host that first announced it."""
+    """One swarm. `founder` is the network that first announced it; `census` hears who comes and goes."""
 
-    def __init__(self, founder: bytes, rng: random.Random) -> None:
+    def __init__(self, founder: bytes, census: Census, rng: random.Random) -> None:
         self.founder = founder
         self.downloaded = 0
+        self._census = census
         self._rng = rng
-        self._members: OrderedDict[bytes, _Member] = OrderedDict()
+        self._members: dict[bytes, _Member] = {}
+        self._silence: dict[bool, OrderedDict[bytes, _Member]] = {False: OrderedDict(), True: OrderedDict()}
         self._arrays: dict[_Kind, bytearray] = {}
-        self._by_host: dict[bytes, list[bytes]] = {}
+        self._by_network: dict[bytes, list[bytes]] = {}
 
     def __len__(self) -> int:
         return len(self._members)
 
-    def put(self, key: bytes, peer_id: bytes, *, is_seed: bool, now_s: float) -> None:
+    def put(self, key: bytes, peer_id: bytes, *, is_seed: bool, slow: bool, now_s: float) -> None:
         """A member is here, as a seed or not. Another peer id at the same address is another member."""
         member = self._members.get(key)
         kind = (len(key), is_local(key), is_seed)
-        if member is not None and member.peer_id == peer_id and member.kind == kind:
+        if member is not None and (member.peer_id, member.kind, member.slow) == (peer_id, kind, slow):
             member.seen_s = now_s
-            self._members.move_to_end(key)
+            self._silence[slow].move_to_end(key)
             return
         has_completed = member is not None and member.peer_id == peer_id and member.has_completed
         if member is not None:
             self.remove(key)
-        self._members[key] = _Member(peer_id, kind, self._insert(key, kind), now_s, has_completed)
-        self._by_host.setdefault(key[:-2], []).append(key)
+        member = _Member(peer_id, kind, self._insert(key, kind), slow, now_s, has_completed)
+        self._members[key] = self._silence[slow][key] = member
+        self._by_network.setdefault(network_of(key), []).append(key)
+        self._census.add(key)
 
     def completed(self, key: bytes) -> None:
         """That member has just completed its download; counts once."""
@@ -80,36 +79,44 @@ class Roster:
     def remove(self, key: bytes) -> None:
         """Forget the member at that address."""
         member = self._members.pop(key)
+        del self._silence[member.slow][key]
+        self._census.remove(key)
         array, width = self._arrays[member.kind], member.kind[0]
         last = bytes(array[-width:])
         del array[-width:]
         if last != key:
             self._place(array, last, member.index)
-        keys = self._by_host[key[:-2]]
+        keys = self._by_network[network_of(key)]
         keys.remove(key)
         if not keys:
-            del self._by_host[key[:-2]]
+            del self._by_network[network_of(key)]
 
-    def forget_silent(self, before_s: float) -> None:
-        """Forget all who were last heard before that time."""
-        while self._members:
-            key, member = next(iter(self._members.items()))
+    def forget_silent(self, before_s: float, *, slow: bool) -> None:
+        """Forget all of the slow, or of the others, who were last heard before that time."""
+        members = self._silence[slow]
+        while members:
+            key, member = next(iter(members.items()))
             if member.seen_s >= before_s:
                 return
             self.remove(key)
 
-    def of_host(self, key: bytes) -> int:
-        """How many members speak from the host of this address."""
-        return len(self._by_host.get(key[:-2], ()))
+    def dissolve(self) -> None:
+        """The swarm is given up: its members count no more."""
+        for key in self._members:
+            self._census.remove(key)
+
+    def of_network(self, network: bytes) -> int:
+        """How many members speak from that network."""
+        return len(self._by_network.get(network, ()))
 
     def evict(self, key: bytes) -> None:
-        """Forget a random member to make room for `key`: of its own host if there is one, else any."""
-        of_host = self._by_host.get(key[:-2])
-        self.remove(self._rng.choice(of_host) if of_host else self._any())
+        """Forget a random member to make room for `key`: of its own network if there is one, else any."""
+        own = self._by_network.get(network_of(key))
+        self.remove(self._rng.choice(own) if own else self._any())
 
-    def is_only_of(self, host: bytes) -> bool:
-        """Whether nobody but this host is in it."""
-        return not self._by_host or (len(self._by_host) == 1 and host in self._by_host)
+    def is_only_of(self, network: bytes) -> bool:
+        """Whether nobody but this network is in it."""
+        return not self._by_network or (len(self._by_network) == 1 and network in self._by_network)
 
     def count(self, *, seeds: bool) -> int:
         """How many seeds, or other members."""

@@ -6,7 +6,9 @@ the registry one by one. Nothing here knows HTTP.
 Rules: a member is listed at the address that it speaks from, with the port that
 it names, never at an address that it claims. Ports below 1024 and addresses
 that nobody else could dial are not listed: the member gets others, is told so
-by a warning, and cannot turn the others against a service of its host.
+by a warning, and cannot turn the others against a service of its host. A member
+is forgotten after two silent intervals; a client that is none of ours, not
+before SLOW_CLIENT_LIFETIME_S.
 """
 
 from __future__ import annotations
@@ -28,6 +30,14 @@ MAX_WANTED = 200
 LOWEST_PORT = 1024
 SILENT_INTERVALS = 2
 """After so many intervals without a word a member is forgotten."""
+SLOW_CLIENT_LIFETIME_S = 360
+"""libtorrent, and so qBittorrent and Deluge, announces every 300 s, however often it is asked to
+(its min_announce_interval): with two intervals of 120 s it would be unknown for one minute in five.
+A minute more is for a second try.
+"""
+SLOW_CLIENTS_FROM_INTERVAL_S = 30
+"""Whoever asks for less wants to see at once who has left: then two intervals are two for everyone."""
+OUR_PEER_IDS = b"-OR"
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +58,7 @@ class Tracker:
     ) -> None:
         self.interval_s = interval_s
         self.min_interval_s = max(1, interval_s // 12)
-        self._registry = Registry(SILENT_INTERVALS * interval_s) if registry is None else registry
+        self._registry = _registry(interval_s) if registry is None else registry
         self._clock = clock
         self._lock = threading.Lock()
         self._full = False
@@ -66,6 +76,7 @@ class Tracker:
             event=query.event,
             wanted=min(DEFAULT_WANTED if query.wanted is None else query.wanted, MAX_WANTED),
             listed=not warning,
+            slow=not query.peer_id.startswith(OUR_PEER_IDS),
         )
         with_ids = query.with_ids and not query.compact
         try:
@@ -96,6 +107,12 @@ class Tracker:
         if not self._full:
             self._full = True
             log.warning("%s: members are turned away", text)
+
+
+def _registry(interval_s: int) -> Registry:
+    lifetime_s = SILENT_INTERVALS * interval_s
+    knows_slow = interval_s >= SLOW_CLIENTS_FROM_INTERVAL_S
+    return Registry(lifetime_s, slow_lifetime_s=SLOW_CLIENT_LIFETIME_S if knows_slow else None)
 
 
 def _why_unlisted(host: str, port: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from orchestra.tracker import Tracker
 SWARM = bytes(20)
 OTHER_SWARM = bytes(range(20))
 LIFETIME_S = 240.0
+SLOW_LIFETIME_S = 360.0
 ALL = 10_000
 
 
@@ -33,8 +35,10 @@ def addresses(found: Sample | Answer) -> list[Address]:
 class Swarms:
     """A registry with a seeded chance and a clock that stands still unless it is moved."""
 
-    def __init__(self, limits: Limits | None = None, seed: int = 1) -> None:
-        self.registry = Registry(LIFETIME_S, limits=limits, rng=random.Random(seed))
+    def __init__(self, limits: Limits | None = None, *, slow_lifetime_s: float | None = None) -> None:
+        self.registry = Registry(
+            LIFETIME_S, slow_lifetime_s=slow_lifetime_s, limits=limits, rng=random.Random(1)
+        )
         self.now_s = 1000.0
 
     def announce(
@@ -45,9 +49,9 @@ class Swarms:
         seed: bool = False,
         wanted: int = ALL,
         swarm: bytes = SWARM,
-        listed: bool = True,
+        **more: Any,
     ) -> list[Address]:
-        return addresses(self.sample(address, event, seed=seed, wanted=wanted, swarm=swarm, listed=listed))
+        return addresses(self.sample(address, event, seed=seed, wanted=wanted, swarm=swarm, **more))
 
     def sample(
         self,
@@ -59,8 +63,9 @@ class Swarms:
         swarm: bytes = SWARM,
         listed: bool = True,
         who: bytes | None = None,
+        slow: bool = False,
     ) -> Sample:
-        sighting = Sighting(swarm, who or peer_id(address), address, seed, event, wanted, listed)
+        sighting = Sighting(swarm, who or peer_id(address), address, seed, event, wanted, listed, slow)
         return self.registry.announce(sighting, self.now_s, with_ids=True)
 
     def counts(self, swarm: bytes = SWARM) -> Counts:
@@ -214,6 +219,38 @@ def test_whoever_speaks_again_is_kept() -> None:
         swarms.now_s += LIFETIME_S / 2
         swarms.announce(v4(1))
     assert swarms.announce(v4(2)) == [v4(1)]
+
+
+def test_a_slow_member_is_forgotten_later_and_holds_up_nobody() -> None:
+    swarms = Swarms(slow_lifetime_s=SLOW_LIFETIME_S)
+    swarms.announce(v4(1), slow=True)
+    swarms.announce(v4(2))
+    swarms.now_s += LIFETIME_S + 1
+    assert swarms.announce(v4(3), listed=False) == [v4(1)]
+    assert swarms.counts() == Counts(incomplete=1)
+    swarms.now_s = 1000.0 + SLOW_LIFETIME_S
+    assert swarms.announce(v4(3), listed=False) == [v4(1)]
+    swarms.now_s += 0.001
+    assert swarms.announce(v4(3), listed=False) == []
+
+
+def test_a_swarm_lasts_as_long_as_a_slow_member_of_it() -> None:
+    swarms = Swarms(slow_lifetime_s=SLOW_LIFETIME_S)
+    swarms.announce(v4(1), slow=True)
+    for _ in range(3):
+        swarms.now_s += SLOW_LIFETIME_S - 1
+        swarms.announce(v4(9), swarm=OTHER_SWARM)
+        assert swarms.announce(v4(1), slow=True) == []
+        assert swarms.announce(v4(2), listed=False) == [v4(1)]
+
+
+def test_another_client_at_the_same_address_has_the_lifetime_of_its_kind() -> None:
+    swarms = Swarms(slow_lifetime_s=SLOW_LIFETIME_S)
+    swarms.sample(v4(1), who=b"a" * 20, slow=True)
+    swarms.sample(v4(1), who=b"b" * 20, slow=False)
+    swarms.now_s += LIFETIME_S + 1
+    assert swarms.announce(v4(2), listed=False) == []
+    assert len(swarms.registry) == 0
 
 
 def test_among_those_who_speak_the_silent_are_found() -> None:
@@ -396,6 +433,57 @@ def test_a_full_registry_takes_no_more_members_but_keeps_those_it_has() -> None:
     assert len(swarms.registry) == 3
 
 
+NETWORKS = {
+    "one IPv4 address": lambda number: v4(1, 2000 + number % 60_000),
+    "one IPv6 network of 64 bits": lambda number: v6(1 + number),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_no_network_can_fill_the_table_of_swarms_against_the_others(network: str) -> None:
+    swarms = Swarms(Limits(swarms=20, swarms_a_network=5))
+    for number in range(100):
+        swarms.announce(NETWORKS[network](number), swarm=bytes([number]) * 20)
+    assert len(swarms.registry) == 5
+    assert swarms.counts(bytes([99]) * 20) == Counts(incomplete=1)
+    swarms.announce(v4(2), swarm=b"n" * 20)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_no_network_can_fill_the_table_of_members_against_the_others(network: str) -> None:
+    swarms = Swarms(Limits(members=100, members_of_a_network=30))
+    refused = 0
+    for number in range(300):
+        try:
+            swarms.announce(NETWORKS[network](number), swarm=bytes([number % 10]) * 20)
+        except RegistryFull:
+            refused += 1
+    assert len(swarms.registry) == 30
+    swarms.announce(v4(2), swarm=b"n" * 20)
+    swarms.announce(v4(3), swarm=bytes(20))
+    swarms.now_s += LIFETIME_S + 1  # what is forgotten counts no more
+    swarms.announce(v4(2), swarm=b"n" * 20)
+    assert len(swarms.registry) == 1
+    for number in range(30):
+        swarms.announce(NETWORKS[network](number), swarm=bytes([number % 10]) * 20)
+    assert len(swarms.registry) == 31
+
+
+def test_a_network_of_64_bits_has_at_most_100_members_in_a_swarm() -> None:
+    swarms = Swarms()
+    swarms.announce(("2001:db8:0:1::1", 6881))
+    for number in range(300):
+        swarms.announce(v6(number))
+    assert swarms.counts() == Counts(incomplete=101)
+
+
+def test_this_machine_may_fill_a_table() -> None:
+    swarms = Swarms(Limits(swarms=20, swarms_a_network=2, members=20, members_of_a_network=2))
+    for number in range(20):
+        swarms.announce(("127.0.0.1", 2000 + number), swarm=bytes([number]) * 20)
+    assert len(swarms.registry) == 20
+
+
 def test_many_announces_of_random_swarms_stay_within_the_bounds() -> None:
     swarms = Swarms(Limits(swarms=100, members=150))
     chance = random.Random(2)
@@ -417,6 +505,7 @@ steps = st.lists(
         st.booleans(),  # seed
         st.sampled_from(["", "", "started", "completed", "stopped"]),
         st.integers(0, 1),  # which peer id
+        st.booleans(),  # slow
         st.sampled_from([0.0, 1.0, 50.0, LIFETIME_S]),  # time that passes before
         st.integers(0, 9),  # wanted
     ),
@@ -427,16 +516,16 @@ steps = st.lists(
 @settings(deadline=None)
 @given(steps)
 def test_the_registry_agrees_with_a_plain_model(
-    history: list[tuple[int, Address, bool, str, int, float, int]],
+    history: list[tuple[int, Address, bool, str, int, bool, float, int]],
 ) -> None:
-    swarms = Swarms()
+    swarms = Swarms(slow_lifetime_s=SLOW_LIFETIME_S)
     model: dict[int, dict[Address, tuple[bytes, bool, float]]] = {0: {}, 1: {}, 2: {}}
-    for number, address, seed, event, who_number, passed_s, wanted in history:
+    for number, address, seed, event, who_number, slow, passed_s, wanted in history:
         swarms.now_s += passed_s
         who, swarm, now_s = bytes([who_number]) * 20, bytes([number]) * 20, swarms.now_s
-        sample = swarms.sample(address, event, seed=seed, swarm=swarm, who=who, wanted=wanted)
+        sample = swarms.sample(address, event, seed=seed, swarm=swarm, who=who, wanted=wanted, slow=slow)
         for known in model.values():
-            silent = [old for old, (_, _, seen_s) in known.items() if seen_s < now_s - LIFETIME_S]
+            silent = [old for old, (_, _, until_s) in known.items() if until_s < now_s]
             for old in silent:
                 del known[old]
         known = model[number]
@@ -444,7 +533,7 @@ def test_the_registry_agrees_with_a_plain_model(
             if address in known and known[address][0] == who:
                 del known[address]
         else:
-            known[address] = (who, seed, now_s)
+            known[address] = (who, seed, now_s + (SLOW_LIFETIME_S if slow else LIFETIME_S))
         seeds = sum(is_seed for _, is_seed, _ in known.values())
         assert (sample.counts.complete, sample.counts.incomplete) == (seeds, len(known) - seeds)
         local = address[0] in ("127.0.0.1", "::1")
@@ -508,9 +597,38 @@ def test_a_member_gets_50_others_unless_it_says_otherwise_and_never_more_than_20
 def test_after_two_silent_intervals_a_member_is_forgotten() -> None:
     clock = iter([0.0, 240.0, 480.5])
     tracker = Tracker(120, clock=lambda: next(clock))
-    tracker.announce(query(), "10.0.0.1")
-    assert addresses(tracker.announce(query(), "10.0.0.2")) == [("10.0.0.1", 6881)]
-    assert addresses(tracker.announce(query(), "10.0.0.3")) == []
+    ours = query(peer_id=b"-OR0100-abcdefghijkl")
+    tracker.announce(ours, "10.0.0.1")
+    assert addresses(tracker.announce(ours, "10.0.0.2")) == [("10.0.0.1", 6881)]
+    assert addresses(tracker.announce(ours, "10.0.0.3")) == []
+
+
+@pytest.mark.parametrize(
+    ("who", "interval_s", "lifetime_s"),
+    [
+        (b"-OR0100-abcdefghijkl", 120, 240),
+        (b"-OR0999-abcdefghijkl", 120, 240),
+        (b"-qB5050-abcdefghijkl", 120, 360),
+        (b"-lt0D60-abcdefghijkl", 120, 360),
+        (b"-OR0100-abcdefghijkl", 900, 1800),
+        (b"-qB5050-abcdefghijkl", 900, 1800),
+        (b"-OR0100-abcdefghijkl", 30, 60),
+        (b"-qB5050-abcdefghijkl", 30, 360),
+        (b"-OR0100-abcdefghijkl", 10, 20),
+        (b"-qB5050-abcdefghijkl", 10, 20),
+    ],
+)
+def test_clients_that_announce_every_300_s_whatever_they_are_asked_stay_listed(
+    who: bytes, interval_s: int, lifetime_s: int
+) -> None:
+    now_s = 1000.0
+    tracker = Tracker(interval_s, clock=lambda: now_s)
+    tracker.announce(query(peer_id=who), "10.0.0.1")
+    now_s += lifetime_s
+    assert addresses(tracker.announce(query(event="stopped"), "10.0.0.2")) == []
+    assert tracker.scrape((SWARM,)) == {SWARM: Counts(incomplete=1)}
+    now_s += 0.001
+    assert tracker.scrape((SWARM,)) == {SWARM: Counts()}
 
 
 def test_peer_ids_are_looked_up_only_for_dictionaries_with_ids() -> None:
