@@ -194,7 +194,7 @@ class Connection(Worker):
         return rest
 
 
-class _Sender(threading.Thread):
+class _Sender(Worker):
     """Sends what is in the outbox, all that waits in one call where it can. None ends it."""
 
     def __init__(
@@ -204,10 +204,9 @@ class _Sender(threading.Thread):
         report: Callable[[Any], None],
         shut: Callable[[], None],
     ) -> None:
-        super().__init__(name=f"peer-{key}-out", daemon=False)
+        super().__init__(f"peer-{key}-out", report)
         self._key = key
         self._outbox = outbox
-        self._report = report
         self._shut = shut
         self._sock: socket.socket | None = None
 
@@ -216,7 +215,8 @@ class _Sender(threading.Thread):
         self._sock = sock
         self.start()
 
-    def run(self) -> None:
+    def work(self) -> None:
+        """Send until told to end, or until the connection has ended."""
         assert self._sock is not None
         try:
             while self._send_some(self._sock):
@@ -235,14 +235,16 @@ class _Sender(threading.Thread):
             if self._outbox.empty():
                 break
             item = self._outbox.get()
-        if words:
-            sock.sendall(b"".join(words))
-        if isinstance(item, Shipment):
-            payload_bytes = item.payload_bytes
-            try:
+        payload_bytes = item.payload_bytes if isinstance(item, Shipment) else 0
+        try:
+            if words:
+                sock.sendall(b"".join(words))
+            if isinstance(item, Shipment):
                 _send_shipment(sock, item)
-            finally:
+        finally:
+            if isinstance(item, Shipment):
                 item.give_back()
+        if payload_bytes:
             self._report(BlocksSent(self._key, payload_bytes))
         return item is not None
 

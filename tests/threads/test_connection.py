@@ -1,0 +1,512 @@
+"""One connection over real loopback sockets: handshakes, messages both ways, and every way to end."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+import netutils
+from netutils import Address
+from orchestra import connection as connection_module
+from orchestra.buffers import Pool
+from orchestra.connection import MAX_OUTBOX, Connection, Identity
+from orchestra.landing import Landing
+from orchestra.messages import BlocksSent, LinkClosed, LinkUp, Received
+from orchestra.shipment import Shipment
+from orchestra.wire import (
+    BLOCK_BYTES,
+    KEEP_ALIVE,
+    BitfieldReceived,
+    Blocks,
+    Handshake,
+    Haves,
+    MessageId,
+    encode_bitfield,
+    encode_handshake,
+    encode_haves,
+    encode_requests,
+    encode_state,
+)
+from orchestra.worker import ThreadCrashed
+from tests.fakes import (
+    INFO_HASH,
+    OUR_ID,
+    PATIENCE_S,
+    THEIR_ID,
+    Reports,
+    ScriptedPeer,
+    loopback_pair,
+    told,
+)
+
+PARTS, PART_BYTES = 100, 4 * BLOCK_BYTES
+IDENTITY = Identity(INFO_HASH, OUR_ID, PARTS, PART_BYTES)
+BUFFERS = 3
+KEY = 7
+CHOKE = encode_state(MessageId.CHOKE)
+
+
+class Desk:
+    """Connections under test, their reports, and the peers at their other ends."""
+
+    def __init__(self) -> None:
+        self.reports = Reports()
+        self.pool: Pool[Landing] = Pool(BUFFERS, Landing)
+        self.shipments: Pool[Shipment] = Pool(BUFFERS, Shipment)
+        self.cancel = netutils.Cancel()
+        self._made: list[Connection] = []
+        self._peers: list[ScriptedPeer] = []
+
+    def _start(self, address: Address, sock: socket.socket | None) -> Connection:
+        connection = Connection(
+            KEY, address, IDENTITY, self.reports, sock=sock, pool=self.pool, cancel=self.cancel
+        )
+        self._made.append(connection)
+        connection.start()
+        return connection
+
+    def dial(self, address: Address) -> Connection:
+        """A connection that calls there."""
+        return self._start(address, None)
+
+    def called(self) -> tuple[Connection, ScriptedPeer]:
+        """A connection that was accepted, and who called."""
+        ours, theirs = loopback_pair()
+        self._peers.append(ScriptedPeer(theirs, parts=PARTS, part_size_bytes=PART_BYTES))
+        return self._start(netutils.address_of(ours.getpeername()), ours), self._peers[-1]
+
+    def up(self) -> tuple[Connection, ScriptedPeer]:
+        """Such a connection after both handshakes."""
+        connection, peer = self.called()
+        peer.shake()
+        self.reports.next(LinkUp)
+        return connection, peer
+
+    def shipment(self, *numbers: int) -> Shipment:
+        """Blocks by their numbers, each filled with a byte of its own."""
+        shipment = self.shipments.take()
+        blocks = [(number // 4, number % 4 * BLOCK_BYTES, BLOCK_BYTES) for number in numbers]
+        for offset, view in shipment.load(blocks, PART_BYTES):
+            view[:] = b"".join(
+                bytes([(offset // BLOCK_BYTES + n) % 251]) * BLOCK_BYTES
+                for n in range(len(view) // BLOCK_BYTES)
+            )
+        return shipment
+
+    def last_word(self) -> str:
+        """The reason in LinkClosed, which nothing follows; all memory is back."""
+        reason = self.reports.skip_to(LinkClosed).reason
+        for connection in self._made:
+            connection.join(PATIENCE_S)
+        assert self.reports.nothing_more
+        assert free(self.pool) == free(self.shipments) == BUFFERS
+        return reason
+
+    def end(self) -> None:
+        self.cancel.set()
+        for connection in self._made:
+            connection.close("test over")
+        for peer in self._peers:
+            peer.sock.close()
+        for connection in self._made:
+            connection.join(PATIENCE_S)
+        self.cancel.close()
+
+
+def free(pool: Pool[Any]) -> int:
+    """How many could be taken without waiting."""
+    return pool._free.qsize() + pool._unmade.qsize()
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    made = Desk()
+    yield made
+    made.end()
+
+
+def piece(number: int) -> bytes:
+    """A `piece` message with block `number`, as Desk.shipment fills it (BEP 3)."""
+    index, block = divmod(number, 4)
+    return (
+        struct.pack(">IBII", 9 + BLOCK_BYTES, 7, index, block * BLOCK_BYTES)
+        + bytes([number % 251]) * BLOCK_BYTES
+    )
+
+
+# Handshakes
+
+
+def test_who_dials_speaks_first(desk: Desk) -> None:
+    [listener] = netutils.listen("127.0.0.1", 0)
+    with listener:
+        desk.dial(netutils.address_of(listener.getsockname()))
+        with ScriptedPeer(listener.accept()[0]) as peer:
+            assert peer.read_handshake() == Handshake(1 << 20, INFO_HASH, OUR_ID)
+            assert desk.reports.nothing_more
+            peer.send(encode_handshake(INFO_HASH, THEIR_ID))
+            assert desk.reports.next(LinkUp) == LinkUp(KEY, Handshake(1 << 20, INFO_HASH, THEIR_ID))
+
+
+def test_who_is_called_answers_only_those_who_know_the_composition(desk: Desk) -> None:
+    _, peer = desk.called()
+    peer.send(encode_handshake(INFO_HASH, THEIR_ID)[:48])
+    assert peer.read_handshake() == Handshake(1 << 20, INFO_HASH, OUR_ID)
+    peer.send(THEIR_ID)
+    assert desk.reports.next(LinkUp) == LinkUp(KEY, Handshake(1 << 20, INFO_HASH, THEIR_ID))
+
+
+def test_a_caller_with_another_composition_learns_nothing_of_us(desk: Desk) -> None:
+    _, peer = desk.called()
+    peer.send(encode_handshake(bytes(20), THEIR_ID))
+    assert peer.wait_for_end() == 0
+    assert desk.last_word() == "a handshake for another composition"
+
+
+def test_a_callee_with_another_composition_is_left(desk: Desk) -> None:
+    [listener] = netutils.listen("127.0.0.1", 0)
+    with listener:
+        desk.dial(netutils.address_of(listener.getsockname()))
+        with ScriptedPeer(listener.accept()[0]) as peer:
+            peer.send(encode_handshake(bytes(20), THEIR_ID))
+            assert desk.last_word() == "a handshake for another composition"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: somewhere.example\r\nAccept: */*\r\n\r\n",
+        b"\0" * 68,
+        b"\xff" * 68,
+        b"\x13BitTorrent protocoX" + bytes(48),
+    ],
+)
+def test_what_is_no_handshake_ends_the_connection(desk: Desk, data: bytes) -> None:
+    _, peer = desk.called()
+    peer.send(data)
+    assert peer.wait_for_end() == 0
+    assert desk.last_word() == "not a BitTorrent handshake"
+
+
+@pytest.mark.parametrize("length", [0, 1, 47, 48, 67])
+def test_a_handshake_that_breaks_off_ends_the_connection(desk: Desk, length: int) -> None:
+    _, peer = desk.called()
+    peer.send(encode_handshake(INFO_HASH, THEIR_ID)[:length])
+    peer.sock.shutdown(socket.SHUT_WR)
+    assert desk.last_word() == "the connection ended early"
+
+
+@pytest.mark.parametrize("stops_at", [0, 30, 60])
+def test_a_handshake_has_one_deadline_however_it_trickles(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, stops_at: int
+) -> None:
+    monkeypatch.setattr(connection_module, "HANDSHAKE_S", 0.1)
+    _, peer = desk.called()
+    for byte in encode_handshake(INFO_HASH, THEIR_ID)[:stops_at]:
+        peer.send(bytes([byte]))
+    assert desk.last_word() == "timed out"
+    assert connection_module.HANDSHAKE_S <= 10
+
+
+def test_a_call_that_nobody_takes_ends_with_the_reason_and_nothing_can_be_sent(desk: Desk) -> None:
+    [listener] = netutils.listen("127.0.0.1", 0)
+    address = netutils.address_of(listener.getsockname())
+    listener.close()
+    connection = desk.dial(address)
+    assert desk.last_word() == "Connection refused"
+    assert not connection.send(CHOKE)
+
+
+def test_a_call_is_woken_when_the_member_stops(desk: Desk) -> None:
+    desk.cancel.set()
+    desk.dial(("127.0.0.1", 1))
+    assert desk.last_word() == "given up"
+
+
+def test_a_close_before_the_handshake_wins(desk: Desk) -> None:
+    connection, _ = desk.called()
+    connection.close("we stop")
+    assert desk.last_word() == "we stop"
+
+
+def test_a_close_while_it_dials_takes_effect_as_soon_as_it_is_through(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = loopback_pair()
+    connections: list[Connection] = []
+
+    def dial(_address: Address, _timeout_s: float, *, cancel: netutils.Cancel) -> socket.socket:
+        assert cancel is desk.cancel
+        connections[0].close("we stop")
+        return ours
+
+    monkeypatch.setattr(netutils, "dial", dial)
+    connection = Connection(
+        KEY, ("h", 1), IDENTITY, desk.reports, sock=None, pool=desk.pool, cancel=desk.cancel
+    )
+    connections.append(connection)
+    connection.start()
+    assert desk.last_word() == "we stop"
+    connection.join(PATIENCE_S)
+    with theirs:
+        assert theirs.recv(100) == b""
+
+
+# Receiving
+
+
+def test_all_that_one_receive_brings_is_one_report(desk: Desk) -> None:
+    _, peer = desk.up()
+    peer.send(encode_bitfield(bytes(13)) + encode_haves([1, 2]) + CHOKE)
+    received = desk.reports.next(Received)
+    assert (received.key, received.buffer) == (KEY, None)
+    assert [type(message).__name__ for message in received.messages] == ["BitfieldReceived", "Haves", "Choke"]
+
+
+def test_a_keep_alive_is_reported_as_a_sign_of_life(desk: Desk) -> None:
+    _, peer = desk.up()
+    peer.send(KEEP_ALIVE)
+    assert desk.reports.next(Received) == Received(KEY, [], None)
+
+
+def test_blocks_come_with_the_memory_that_they_are_in(desk: Desk) -> None:
+    _, peer = desk.up()
+    peer.send(piece(5) + piece(6))
+    found, length = [], 0
+    while length < 2 * BLOCK_BYTES:
+        received = desk.reports.next(Received)
+        found += told(received.messages)
+        length = sum(len(item[2]) for item in found)
+        if received.buffer is not None:
+            assert free(desk.pool) < BUFFERS
+            received.buffer.give_back()
+    assert b"".join(item[2] for item in found) == bytes([5]) * BLOCK_BYTES + bytes([6]) * BLOCK_BYTES
+    assert found[0][1] == 5 * BLOCK_BYTES
+
+
+def test_a_message_may_come_byte_by_byte(desk: Desk) -> None:
+    _, peer = desk.up()
+    for byte in encode_requests([(1, 2, 3)]) + encode_haves([9]):
+        peer.send(bytes([byte]))
+    found: list[Any] = []
+    while len(found) < 2:
+        found += told(desk.reports.next(Received).messages)
+    assert found == [("request", 1, 2, 3), ("have", 9)]
+    assert free(desk.pool) == BUFFERS
+
+
+def test_a_long_stream_arrives_whole_and_in_order(desk: Desk) -> None:
+    _, peer = desk.up()
+    stream = encode_haves([1]) + b"".join(map(piece, range(200))) + encode_haves([2])
+    sender = threading.Thread(target=peer.send, args=(stream,))
+    sender.start()
+    found: list[Any] = []
+    while ("have", 2) not in found:
+        received = desk.reports.next(Received)
+        found += told(received.messages)
+        if received.buffer is not None:
+            received.buffer.give_back()
+    sender.join(PATIENCE_S)
+    assert found[0] == ("have", 1)
+    data = b"".join(item[2] for item in found if item[0] == "bytes")
+    assert data == b"".join(bytes([number % 251]) * BLOCK_BYTES for number in range(200))
+
+
+def test_while_no_memory_is_free_nothing_is_received_and_then_it_goes_on(desk: Desk) -> None:
+    _, peer = desk.up()
+    held = [desk.pool.take() for _ in range(BUFFERS)]
+    peer.send(encode_haves([1]))
+    assert desk.reports.nothing_more
+    held.pop().give_back()
+    assert desk.reports.next(Received).messages == [Haves([1])]
+    while held:
+        held.pop().give_back()
+
+
+def test_idle_peers_hold_no_memory(desk: Desk) -> None:
+    for _ in range(2 * BUFFERS):
+        desk.up()
+    assert free(desk.pool) == BUFFERS
+
+
+# Sending
+
+
+def test_what_is_sent_arrives_in_order(desk: Desk) -> None:
+    connection, peer = desk.up()
+    assert connection.send(encode_bitfield(bytes(13)))
+    assert connection.send(desk.shipment(0, 1, 9))
+    assert connection.send(encode_haves([4]))
+    assert connection.send(encode_haves([5]))
+    assert peer.next(BitfieldReceived) == BitfieldReceived(bytes(13))
+    found: list[Any] = []
+    while ("have", 5) not in found:
+        found += told([peer.next(object)])  # type: ignore[list-item]
+    blocks = [item for item in found if item[0] == "bytes"]
+    assert b"".join(item[2] for item in blocks) == b"".join(bytes([n]) * BLOCK_BYTES for n in (0, 1, 9))
+    assert found[-2:] == [("have", 4), ("have", 5)]
+
+
+def test_a_shipment_that_has_left_is_reported_and_its_memory_is_back(desk: Desk) -> None:
+    connection, peer = desk.up()
+    connection.send(desk.shipment(0, 1))
+    assert desk.reports.next(BlocksSent) == BlocksSent(KEY, 2 * BLOCK_BYTES)
+    assert free(desk.shipments) == BUFFERS
+    assert peer.next(Blocks).offset == 0
+
+
+class Grudging:
+    """A socket that takes only some bytes at a time."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.taken = b""
+
+    def sendmsg(self, views: Sequence[memoryview]) -> int:
+        some = b"".join(views)[: self.most]
+        self.taken += some
+        return len(some)
+
+    def sendall(self, data: bytes) -> None:
+        self.taken += data
+
+
+@pytest.mark.parametrize("most", [1 << 30, 16397, 10_000, 16384 * 3])
+def test_a_shipment_is_sent_to_its_end_however_little_the_system_takes(desk: Desk, most: int) -> None:
+    shipment, sock = desk.shipment(3, 4, 7), Grudging(most)
+    connection_module._send_shipment(sock, shipment)  # type: ignore[arg-type]
+    assert sock.taken == piece(3) + piece(4) + piece(7)
+
+
+def test_a_shipment_is_sent_whole_by_a_system_that_cannot_gather(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Grudging, "sendmsg")
+    shipment, sock = desk.shipment(3, 4, 7), Grudging(1)
+    connection_module._send_shipment(sock, shipment)  # type: ignore[arg-type]
+    assert sock.taken == piece(3) + piece(4) + piece(7)
+
+
+def stuffed(desk: Desk) -> tuple[Connection, ScriptedPeer]:
+    """A connection whose peer takes nothing in, with its sender blocked and its outbox full."""
+    connection, peer = desk.up()
+    assert connection.send(bytes(64 << 20))
+    sent = 0
+    while connection.send(KEEP_ALIVE if sent else desk.shipment(1)):
+        sent += 1
+        assert sent <= MAX_OUTBOX + 1
+    return connection, peer
+
+
+def test_an_outbox_that_is_full_refuses(desk: Desk) -> None:
+    connection, _ = stuffed(desk)
+    assert not connection.send(CHOKE)
+    shipment = desk.shipment(2)
+    assert not connection.send(shipment)
+    shipment.give_back()
+
+
+def test_a_close_wakes_a_sender_that_is_blocked_and_empties_the_outbox(desk: Desk) -> None:
+    connection, _ = stuffed(desk)
+    connection.close("too far behind")
+    assert desk.last_word() == "too far behind"
+
+
+# Ends
+
+
+def test_a_close_wakes_a_receiver_that_is_blocked(desk: Desk) -> None:
+    connection, peer = desk.up()
+    connection.close("we stop")
+    assert desk.last_word() == "we stop"
+    assert peer.wait_for_end() == 0
+
+
+def test_the_first_reason_counts(desk: Desk) -> None:
+    connection, _ = desk.up()
+    connection.close("part 3 was wrong")
+    connection.close("we stop")
+    assert desk.last_word() == "part 3 was wrong"
+
+
+def test_what_was_sent_before_the_peer_closed_is_still_heard(desk: Desk) -> None:
+    _, peer = desk.up()
+    peer.send(encode_haves([1]))
+    peer.sock.close()
+    assert desk.reports.next(Received).messages == [Haves([1])]
+    assert desk.last_word() == "closed by the peer"
+
+
+def test_a_reset_is_an_end_like_others(desk: Desk) -> None:
+    _, peer = desk.up()
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.sock.close()
+    assert desk.last_word() in ("Connection reset by peer", "closed by the peer")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\xff\xff\xff\xff", "a message of 4294967295 bytes"),
+        (struct.pack(">I", (1 << 20) + 1), "a message of 1048577 bytes"),
+        (struct.pack(">IB", 9 + BLOCK_BYTES + 1, 7), "PIECE of 16394 bytes"),
+        (struct.pack(">IB", 1, 99), "message id 99, which nobody agreed on"),
+        (encode_bitfield(bytes(12)), "BITFIELD of 13 bytes"),
+        (CHOKE + encode_bitfield(bytes(13)), "a bitfield that is not the first message"),
+        (piece(0) + encode_bitfield(bytes(13)), "a bitfield that is not the first message"),
+    ],
+)
+def test_who_breaks_the_protocol_is_closed_with_the_reason(desk: Desk, data: bytes, reason: str) -> None:
+    _, peer = desk.up()
+    peer.send(data)
+    assert desk.last_word() == reason
+    peer.wait_for_end()
+
+
+def test_a_flood_behind_a_broken_length_is_not_swallowed(desk: Desk) -> None:
+    _, peer = desk.up()
+    peer.send(b"\xff\xff\xff\xff")
+    assert desk.last_word() == "a message of 4294967295 bytes"
+    with pytest.raises(OSError, match="Broken pipe|reset"):
+        peer.send(bytes(200 << 20))
+
+
+def test_memory_comes_back_also_when_a_broken_message_follows_blocks(desk: Desk) -> None:
+    _, peer = desk.up()
+    peer.send(piece(0) + piece(1) + struct.pack(">IB", 1, 99))
+    while not isinstance(report := desk.reports.next(object), LinkClosed):
+        assert isinstance(report, Received)
+        if report.buffer is not None:
+            report.buffer.give_back()
+    assert report.reason == "message id 99, which nobody agreed on"
+    assert free(desk.pool) == BUFFERS
+
+
+def test_after_the_end_nothing_is_taken(desk: Desk) -> None:
+    connection, _ = desk.up()
+    connection.close("over")
+    desk.last_word()
+    assert not connection.send(CHOKE)
+    shipment = desk.shipment(0)
+    assert not connection.send(shipment)
+    shipment.give_back()
+    connection.close("again")
+
+
+def test_a_bug_in_the_sending_thread_is_reported_and_ends_the_connection(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(connection_module, "_send_shipment", crash)
+    connection, _ = desk.up()
+    connection.send(desk.shipment(0))
+    with pytest.raises(ZeroDivisionError):
+        desk.reports.next(ThreadCrashed)
+    desk.last_word()
