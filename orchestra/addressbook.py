@@ -8,10 +8,10 @@ banned peer is known by its peer id alone.
 
 from __future__ import annotations
 
-import ipaddress
 import random
 from dataclasses import dataclass
 
+from orchestra.addresses import is_loopback
 from orchestra.messages import Address
 
 MAX_KNOWN = 2000
@@ -26,14 +26,6 @@ class _Entry:
     failures: int = 0
     in_use: bool = False
     by_hand: bool = False
-
-
-def is_loopback(host: str) -> bool:
-    """True for an address literal of this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class AddressBook:

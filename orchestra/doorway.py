@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from orchestra.addressbook import AddressBook, is_loopback
+from orchestra.addressbook import AddressBook
+from orchestra.addresses import is_loopback
 from orchestra.bitfield import Bitfield
 from orchestra.messages import Accepted, Address, LinkUp
 from orchestra.peer import Link, Peer

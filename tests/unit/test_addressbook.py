@@ -12,7 +12,6 @@ from orchestra.addressbook import (
     MAX_FAILURES,
     MAX_KNOWN,
     AddressBook,
-    is_loopback,
 )
 
 A, B, C = ("10.0.0.1", 6881), ("10.0.0.2", 6881), ("10.0.0.3", 6881)
@@ -140,13 +139,6 @@ def test_on_this_machine_a_ban_hits_the_peer_id_alone(book: AddressBook, host: s
     assert not book.is_banned(host, b"good-peer-id-good-pe")
     assert book.is_banned(host, b"bad-peer-id-bad-peer")
     assert book.take(0.0) == (host, 6881)
-
-
-def test_only_literals_of_this_machine_are_loopback() -> None:
-    assert is_loopback("127.0.0.1")
-    assert not is_loopback("10.0.0.1")
-    assert not is_loopback("localhost.example")
-    assert not is_loopback("fe80::1%eth0")
 
 
 def test_a_flood_of_addresses_is_bounded_but_one_by_hand_always_finds_room(book: AddressBook) -> None:

@@ -350,4 +350,6 @@ def test_no_reply_raises_anything_but_the_documented_error(body: bytes) -> None:
 
 def test_loopback_is_told_from_the_rest() -> None:
     assert all(is_loopback(host) for host in ("127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"))
-    assert not any(is_loopback(host) for host in ("10.0.0.1", "::", "localhost.example", "", "128.0.0.1"))
+    assert not any(
+        is_loopback(host) for host in ("10.0.0.1", "::", "localhost.example", "", "128.0.0.1", "fe80::1%eth0")
+    )
