@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from benchmarks import machine
-from benchmarks.processes import Process
+from benchmarks.processes import BenchmarkError, Process
 
 MAX_OTHER_LOAD = 0.10
+MAX_FAILURES = 2
+"""A contender that failed so often is left out."""
 MAX_REPEATS = 3
 """How often a disturbed measurement is made again before it is taken as it is."""
 
@@ -51,10 +53,11 @@ class Window:
 
 @dataclass(slots=True)
 class Series:
-    """All measurements of one contender. `skipped` says why there are none."""
+    """All measurements of one contender. `skipped` says why there are no more, or none."""
 
     runs: list[Figures] = field(default_factory=list)
     repeated: int = 0
+    failed: int = 0
     skipped: str = ""
 
     def median(self, name: str) -> float:
@@ -99,6 +102,12 @@ def measure_rounds(
             except Skip as reason:
                 series[name].skipped = str(reason)
                 tell(f"{name}: skipped: {reason}")
+            except BenchmarkError as error:
+                # One that failed must not cost the others their figures.
+                series[name].failed += 1
+                tell(f"{name}: FAILED: {error}")
+                if series[name].failed == MAX_FAILURES:
+                    series[name].skipped = f"failed {MAX_FAILURES} times: {str(error).splitlines()[0]}"
     return series
 
 

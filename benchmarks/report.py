@@ -52,7 +52,7 @@ def series_table(title: str, series: dict[str, Series], columns: Sequence[Column
     """A row a contender: these columns, peak memory where it was measured, and how quiet the machine was."""
     rows = []
     for name, one in series.items():
-        if one.skipped:
+        if not one.runs:
             rows.append([f"{name}: skipped, {one.skipped}", *[""] * (len(columns) + 3)])
             continue
         cells = [column.cell(one) for column in columns]

@@ -89,8 +89,8 @@ def table_of(series: dict[str, Series], composition: Composition) -> Table:
     size_bytes = composition.score.size_bytes
     rows = []
     for name, one in series.items():
-        if one.skipped:
-            rows.append([f"{name}: {one.skipped}", *[""] * 10])
+        if not one.runs:
+            rows.append([f"{name}: skipped, {one.skipped}", *[""] * 10])
             continue
         low_s, high_s = one.spread("wall_s")
         rows.append(

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.machine import other_load, parse_busy_s
 from benchmarks.measure import MAX_REPEATS, Figures, Series, Skip, measure_rounds
 from benchmarks.plan import chosen_names
+from benchmarks.processes import BenchmarkError
 
 STAT = """cpu  100 20 30 1000 5 7 11 13 0 0
 cpu0 50 10 15 500 5 7 11 13 0 0
@@ -84,6 +85,22 @@ def test_who_cannot_take_part_is_asked_once_and_the_others_go_on() -> None:
     series = measured({"a": absent, "b": lambda: quiet(1.0)}, number=2)
     assert (series["a"].skipped, series["a"].runs, len(asked)) == ("not installed", [], 1)
     assert len(series["b"].runs) == 2
+
+
+def test_a_measurement_that_fails_costs_nobody_else_a_figure() -> None:
+    told: list[str] = []
+    outcomes = iter([False, True, False, True])
+
+    def unsure() -> Figures:
+        if next(outcomes):
+            return quiet(1.0)
+        raise BenchmarkError("it took too long\nand more")
+
+    runs = {"a": unsure, "b": lambda: quiet(2.0)}
+    series = measure_rounds(runs, runs=4, tell=told.append, warm_up=False)
+    assert (len(series["a"].runs), len(series["b"].runs)) == (1, 4)
+    assert series["a"].skipped == "failed 2 times: it took too long"
+    assert any("and more" in text for text in told)
 
 
 @pytest.mark.parametrize(("interrupts", "busy_s"), [(False, 1.63), (True, 1.81)])
