@@ -51,6 +51,14 @@ class Parser(argparse.ArgumentParser):
         """Raise instead of printing, so that --json gets its event too."""
         raise UsageError(f"{message} (see {self.prog} --help)")
 
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Read a command line whose options stand anywhere: `FILE --json CONDUCTOR`. Raises UsageError.
+
+        Before 3.13 argparse takes an optional argument only beside the one before it, unless it is asked
+        for the intermixed form, which in turn loses a "--".
+        """
+        return self.parse_args(argv) if "--" in argv else self.parse_intermixed_args(argv)
+
 
 def make_parser(program: str, summary: str, examples: str) -> Parser:
     """A parser with the options that all programs have. `examples`: command lines, one a line."""
@@ -109,7 +117,7 @@ def _run(parser: Parser, body: Body, argv: list[str], console: Console, *, usage
         console.err(parser.format_usage() + examples + f"\n{parser.prog} --help lists all options.")
         return ExitCode.USAGE
     try:
-        arguments = parser.parse_args(argv)
+        arguments = parser.parse(argv)
     except SystemExit as done:  # --help, --version
         return int(done.code or 0)
     except UsageError as error:

@@ -321,6 +321,24 @@ class TestSignals:
 
 
 @pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("x.mp4", ("x.mp4", None, None)),
+        ("x.mp4 --json 10.0.0.1:9999 16K -v", ("x.mp4", "10.0.0.1:9999", "16K")),
+        ("-q x.mp4 -v 10.0.0.1:9999 -v 16K", ("x.mp4", "10.0.0.1:9999", "16K")),
+        ("--json -- -x 10.0.0.1:9999", ("-x", "10.0.0.1:9999", None)),
+    ],
+)
+def test_options_may_stand_anywhere_before_two_dashes(line: str, found: tuple[str | None, ...]) -> None:
+    parser = cli.make_parser("toy", "", "")
+    parser.add_argument("file")
+    parser.add_argument("conductor", nargs="?")
+    parser.add_argument("part_size", nargs="?")
+    arguments = parser.parse(line.split())
+    assert (arguments.file, arguments.conductor, arguments.part_size) == found
+
+
+@pytest.mark.parametrize(
     ("error", "code"),
     [(UsageError, 2), (ScoreError, 3), (StorageError, 4), (NetworkError, 5), (BusyError, 6)],
 )
