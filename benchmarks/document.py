@@ -49,7 +49,7 @@ def conditions(plan: Plan) -> str:
     where = "in memory (tmpfs)" if plan.folder.is_relative_to("/dev/shm") else f"on {plan.folder.anchor}"
     return (
         f"{today}; {machine.description()}; libtorrent {_libtorrent_version()}; files {where}; "
-        f"medians of {plan.runs} runs"
+        f"{'one run' if plan.runs == 1 else f'medians of {plan.runs} runs'}"
     )
 
 
