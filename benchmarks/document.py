@@ -37,10 +37,10 @@ def replaced(text: str, name: str, new: str) -> str:
 
 
 def body(report: Report, measured_on: str) -> str:
-    """A report as Markdown."""
-    return "\n\n".join(
-        [report.note, f"*{measured_on}*", *(table.as_markdown() for table in report.all_tables)]
-    )
+    """A report as Markdown, with the picture where there are bars for it."""
+    picture = [f"![Bars of MB/s and of CPU seconds a GiB]({PICTURE.name})"] if report.bars else []
+    tables = [table.as_markdown() for table in report.all_tables]
+    return "\n\n".join([report.note, f"*{measured_on}*", *picture, *tables])
 
 
 def conditions(plan: Plan) -> str:

@@ -125,6 +125,12 @@ def test_a_report_becomes_note_conditions_tables_and_marks() -> None:
     assert "| m | 1.00 | at least 1.00 | met |" in text
 
 
+def test_the_picture_stands_with_the_figures_that_it_shows() -> None:
+    with_bars = Report([TABLE], bars=[Bar("g", "ours", 1.0, 1.0)])
+    assert "](performance.svg)\n\n**Speeds**" in body(with_bars, "")
+    assert "performance.svg" not in body(Report([TABLE]), "")
+
+
 def test_only_json_objects_are_events() -> None:
     assert parse_json(b'{"event": "done"}') == {"event": "done"}
     assert parse_json(b"Download complete") is None
