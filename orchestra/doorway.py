@@ -19,7 +19,7 @@ from orchestra.messages import Accepted, Address, LinkUp
 from orchestra.peer import Link, Peer
 from orchestra.rate import Rate
 
-MAX_PEERS = 50
+MAX_PEERS = 128
 MAX_HALF_OPEN = 16
 MAX_PER_HOST = 3
 REST_S = 600.0

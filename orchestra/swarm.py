@@ -296,8 +296,8 @@ class Swarm:
 
     def _choose_order(self) -> None:
         """In order is best for the disk and the whole-file hash, and harms nobody when we are alone."""
-        partial_peers = any(peer.counted for peer in self.peers.values())
-        self.picker.in_order = not self._others_download and not partial_peers
+        others = any(peer.counted and (peer.have.count or peer.interested) for peer in self.peers.values())
+        self.picker.in_order = not self._others_download and not others
 
     @property
     def has_source(self) -> bool:

@@ -493,7 +493,10 @@ def test_a_lone_downloader_fetches_in_order_until_a_partial_peer_comes(stage: St
     stage.tick()
     assert stage.swarm.picker.in_order
     assert requested(stage.seeder())[0] == (0, 0, BLOCK_BYTES)
-    stage.meet()
+    idle = stage.meet()
+    stage.tick()
+    assert stage.swarm.picker.in_order
+    stage.hear(idle, Haves([1]))
     stage.tick()
     assert not stage.swarm.picker.in_order
 
