@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,36 @@ def test_one_bad_peer_among_members_costs_no_good_one(
             assert member.wait() == 0
         assert liar.connections <= len(members)
     assert all(map(orchestra.fetched, names))
+
+
+@pytest.mark.parametrize("part_size_bytes", [16384, 500_000])
+def test_peers_that_lie_now_and_then_are_found_out_and_the_good_one_is_not_blamed(
+    programs: Programs, tmp_path: Path, part_size_bytes: int
+) -> None:
+    composition = compose(tmp_path / "source", 16 * MIB, part_size_bytes)
+    numbers = random.Random(5)
+
+    def at_times(part: int, begin: int, block: bytes) -> bytes:
+        if numbers.random() < 0.01:
+            raise ConnectionResetError
+        return wrongly(part, begin, block) if numbers.random() < 0.02 else block
+
+    orch = composition.write_orch(tmp_path)
+    with contextlib.ExitStack() as stack:
+        liars = [stack.enter_context(ScriptedPeer(composition, answer=at_times)) for _ in range(4)]
+        good = stack.enter_context(ScriptedPeer(composition))
+        good.may_answer.clear()
+        members = [word for peer in (good, *liars) for word in ("--peer", peer.name)]
+        member = programs.start(
+            "member", orch, "--dir", tmp_path / "ours", "--port", "0", "--no-seed", *members
+        )
+        assert good.asked.wait(PATIENCE_S)
+        for liar in liars:
+            assert liar.left.wait(PATIENCE_S)
+        good.may_answer.set()
+        assert member.wait() == 0
+        assert good.connections == 1
+    assert composition.is_at(tmp_path / "ours" / "piece.bin")
 
 
 def test_with_nobody_but_a_liar_nothing_is_installed(programs: Programs, tmp_path: Path) -> None:

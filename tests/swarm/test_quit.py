@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestra import bencode
 from orchestra.score import Score
 from tests.compositions import MIB, NOBODY, Composition
-from tests.fakeconductor import FakeConductor
+from tests.fakeconductor import FakeConductor, http_reply, replying
 from tests.programs import PATIENCE_S, Program, Programs
 from tests.scriptedpeer import ScriptedPeer
 from tests.swarms import Orchestra
@@ -80,6 +81,19 @@ def test_q_while_seeding_under_a_hopeless_conductor(
     member = programs.start("member", orch, "--dir", piece.folder, "--port", "0", stdin=terminal.theirs)
     member.wait_for_event("listening")
     quits(member, terminal, 0)
+
+
+def test_q_when_the_conductor_has_fallen_silent(
+    programs: Programs, piece: Composition, tmp_path: Path, terminal: Terminal
+) -> None:
+    """It knows of the member and ought to be told; it does not listen any more."""
+    answer = replying(http_reply(bencode.encode({"interval": 1800, "peers": b""})))
+    with FakeConductor(answer, None) as conductor:
+        orch = piece.conducted_by(conductor.address).write_orch(tmp_path)
+        member = programs.start("member", orch, "--dir", piece.folder, "--port", "0", stdin=terminal.theirs)
+        assert b"event=started" in conductor.requests.get(timeout=PATIENCE_S)
+        quits(member, terminal, 0)
+        assert b"event=stopped" in conductor.requests.get(timeout=PATIENCE_S)
 
 
 def silence(folder: Path, size_bytes: int) -> Composition:
