@@ -203,6 +203,20 @@ def test_the_queue_of_a_fast_peer_deepens_and_that_of_a_slow_one_does_not() -> N
     assert LEAST_DEPTH <= slow.depth <= 40
 
 
+def test_the_queue_is_measured_against_the_speed_once_a_second() -> None:
+    desk = Desk(600)
+    peer = desk.join(depth=40)
+    desk.fill(peer)
+    desk.deliver(peer, [0])
+    assert peer.depth == LEAST_DEPTH, "nothing was counted as received yet"
+    desk.now_s += 0.9
+    desk.deliver(peer, [1, 2])
+    assert peer.depth == LEAST_DEPTH + 2
+    desk.now_s += 0.1
+    desk.deliver(peer, [3])
+    assert peer.depth == LEAST_DEPTH
+
+
 def test_the_queue_is_counted_in_blocks_also_where_they_are_small() -> None:
     desk = Desk(500, part_bytes=1000, extent_parts=50)
     peer = desk.join()
@@ -387,6 +401,8 @@ def test_what_an_idle_peer_took_over_goes_back_to_the_owner_when_it_leaves() -> 
     slow, idle = desk.join(depth=1), desk.join(depth=100)
     desk.fill(slow)
     desk.fill(idle)
+    slow.depth = 2
+    assert desk.fill(slow) == []
     desk.deliver(idle, [2])
     desk.leave(idle)
     slow.depth = 100
@@ -775,4 +791,9 @@ def test_whatever_peers_do_the_books_stay_sound_and_all_comes_at_last(seed: int)
         storm.step()
     storm.finish()
     assert storm.desk.picker.missing == 0
+    downloads = storm.desk.downloads
+    assert not downloads._flights
+    assert not downloads._orphans
+    assert not downloads._disputed
+    assert not downloads._asked_twice
     assert set(storm.desk.states()) == {PartState.HAVE.name[0]}

@@ -52,6 +52,8 @@ def test_keys_number_the_blocks_in_order_and_lead_back_to_them(size_bytes: int, 
     keys = [geometry.key(index, begin) for index, begin, _ in blocks]
     assert keys == list(range(len(blocks)))
     assert [geometry.span(key) for key in keys] == blocks
+    assert geometry.spans(keys) == blocks
+    assert geometry.spans(keys[::-2]) == blocks[::-2]
     assert [geometry.part_of(key) for key in keys] == [index for index, _, _ in blocks]
     offsets = [index * part_size_bytes + begin for index, begin, _ in blocks]
     assert [geometry.offset(key) for key in keys] == offsets

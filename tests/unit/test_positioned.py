@@ -23,18 +23,22 @@ def fd(tmp_path: Path) -> Iterator[int]:
     os.close(opened)
 
 
-@pytest.fixture(params=["vectored", "short", "seek and read"])
+@pytest.fixture(params=["vectored", "short", "seek and read", "seek and read, short"])
 def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This system; one that always does less than it is asked for; one without preadv and pwritev."""
+    """This system; one that always does less than it is asked for; one without preadv and pwritev; both."""
     if request.param == "short":
         preadv, pwritev = os.preadv, os.pwritev
         monkeypatch.setattr(os, "preadv", lambda fd, views, offset: preadv(fd, [first_bytes(views)], offset))
         monkeypatch.setattr(
             os, "pwritev", lambda fd, views, offset: pwritev(fd, [first_bytes(views)], offset)
         )
-    elif request.param == "seek and read":
+    elif request.param.startswith("seek and read"):
         monkeypatch.delattr(os, "preadv")
         monkeypatch.delattr(os, "pwritev")
+    if request.param == "seek and read, short":
+        read, write = os.read, os.write
+        monkeypatch.setattr(os, "read", lambda fd, length: read(fd, min(length, 7)))
+        monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
 
 
 def first_bytes(views: Sequence[memoryview]) -> memoryview:

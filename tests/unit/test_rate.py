@@ -19,10 +19,10 @@ def test_it_is_the_mean_over_the_window() -> None:
 
 
 def test_in_the_beginning_it_is_the_mean_since_the_start() -> None:
-    rate = Rate(0.0)
-    rate.add(1000, 1.0)
-    assert rate.bytes_s(2.0) == 500
-    assert rate.bytes_s(4.0) == 250
+    rate = Rate(100.0)
+    rate.add(1000, 101.0)
+    assert rate.bytes_s(102.0) == 500
+    assert rate.bytes_s(104.0) == 250
 
 
 def test_a_first_burst_is_not_taken_for_an_endless_speed() -> None:

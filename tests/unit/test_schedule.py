@@ -117,6 +117,10 @@ def test_with_nobody_to_talk_to_it_asks_again_as_soon_as_the_conductor_allows() 
     assert made.due_s == 15.0
     made.hasten(20.0)
     assert made.due_s == 15.0
+    assert made.take(40.0) == ""
+    made.answered("", 120.0, 15.0, 41.0)
+    made.hasten(42.0)
+    assert made.due_s == 55.0, "counted from the announce, not from its answer"
     late = started(120.0, min_interval_s=15.0)
     late.hasten(40.0)
     assert late.due_s == 40.0

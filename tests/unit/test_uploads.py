@@ -85,6 +85,15 @@ def test_batches_grow_for_a_peer_that_takes_them_fast_and_shrink_for_a_slow_one(
     assert sizes[-1] == 1
 
 
+def test_a_pause_is_not_taken_for_a_slow_batch(desk: Desk) -> None:
+    desk.uploads.asked(desk.peer, blocks(1), 0.0)
+    desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.001)
+    before = desk.peer.batch_blocks
+    desk.uploads.asked(desk.peer, blocks(1), 100.0)
+    desk.uploads.sent(desk.peer, BLOCK_BYTES, 100.001)
+    assert desk.peer.batch_blocks > before
+
+
 def test_what_was_sent_is_counted_for_the_peer_and_for_all(desk: Desk) -> None:
     other = desk.peer_of(2)
     desk.uploads.asked(desk.peer, blocks(1), 0.0)
