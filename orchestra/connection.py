@@ -26,10 +26,13 @@ from orchestra.messages import Address, BlocksSent, LinkClosed, LinkUp, Received
 from orchestra.shipment import Shipment
 from orchestra.text import safe
 from orchestra.wire import HANDSHAKE_BYTES, Blocks, Decoder, Handshake, decode_handshake, encode_handshake
-from orchestra.worker import Worker
+from orchestra.worker import Worker, start_thread
 
 DIAL_S = 10.0
 HANDSHAKE_S = 10.0
+FEW_SLOTS = 4
+"""How much of a landing to fill where no blocks come, 32 KiB: little at a time for the orchestrator
+to hear, since such messages are not bounded by the memory that they came in."""
 MAX_OUTBOX = 1000
 """Items that may wait for a peer; more means that it takes nothing in."""
 
@@ -73,6 +76,7 @@ class Connection(Worker):
         self._cancel = cancel
         self._outbox: queue.SimpleQueue[bytes | Shipment | None] = queue.SimpleQueue()
         self._close_reason = ""
+        self._brings_blocks = False
         self._ended = threading.Event()
         # Guards the socket against being shut after it was closed: its number may be another's by then.
         self._sock_lock = threading.Lock()
@@ -86,8 +90,10 @@ class Connection(Worker):
             return False
         self._outbox.put(item)
         if self._ended.is_set():
-            # The connection ended in between: nobody else empties the outbox now.
+            # The connection ended in between: nobody else empties the outbox now. The word that
+            # ends the sending thread may have been in it.
             _drain(self._outbox)
+            self._outbox.put(None)
         return True
 
     def close(self, reason: str) -> None:
@@ -176,16 +182,20 @@ class Connection(Worker):
         Gives the landing back, or passes it on with the report; not when it raises.
         """
         landing.lay(rest)
+        room = landing.room(len(rest))
+        if not self._brings_blocks:
+            room = room[:FEW_SLOTS]
         if hasattr(sock, "recvmsg_into"):
-            got = sock.recvmsg_into(landing.room(len(rest)))[0]
+            got = sock.recvmsg_into(room)[0]
         else:  # Windows
-            data = sock.recv(Landing.capacity_bytes - len(rest))
+            data = sock.recv(sum(map(len, room)))
             landing.lay(rest + data)
             got = len(data)
         if got == 0:
             raise EOFError
         messages, rest = landing.decode(len(rest) + got, decoder)
-        if any(message.__class__ is Blocks for message in messages):
+        self._brings_blocks = any(message.__class__ is Blocks for message in messages)
+        if self._brings_blocks:
             self._report(Received(self.key, messages, landing))
         else:
             landing.give_back()
@@ -211,9 +221,9 @@ class _Sender(Worker):
         self._sock: socket.socket | None = None
 
     def begin(self, sock: socket.socket) -> None:
-        """Start sending on `sock`."""
+        """Start sending on `sock`. Raises OSError when the system has no thread to spare."""
         self._sock = sock
-        self.start()
+        start_thread(self)
 
     def work(self) -> None:
         """Send until told to end, or until the connection has ended."""

@@ -7,6 +7,7 @@ whoever owns the thread, who stops the program with exit code 1.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,3 +42,11 @@ class Worker(threading.Thread):
             self.work()
         except BaseException as error:  # noqa: BLE001 - nothing may end a thread unnoticed
             self._report(ThreadCrashed(self.name, error))
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread that may fail to start without harm to others. Raises OSError then."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, "no thread to spare") from error

@@ -15,7 +15,7 @@ from netutils import Address
 from orchestra import connection as connection_module
 from orchestra.buffers import Pool
 from orchestra.connection import MAX_OUTBOX, Connection, Identity
-from orchestra.landing import Landing
+from orchestra.landing import MESSAGE_BYTES, Landing
 from orchestra.messages import BlocksSent, LinkClosed, LinkUp, Received
 from orchestra.shipment import Shipment
 from orchestra.wire import (
@@ -268,6 +268,18 @@ def test_all_that_one_receive_brings_is_one_report(desk: Desk) -> None:
     assert [type(message).__name__ for message in received.messages] == ["BitfieldReceived", "Haves", "Choke"]
 
 
+def test_where_no_blocks_come_little_is_heard_at_a_time(desk: Desk) -> None:
+    _, peer = desk.up()
+    count = 20_000
+    peer.send(encode_haves([5]) * count)
+    heard = []
+    while sum(heard) < count:
+        said = told(desk.reports.next(Received).messages)
+        assert set(said) == {("have", 5)}
+        heard.append(len(said))
+    assert max(heard) <= 2 * MESSAGE_BYTES // 9 + 1
+
+
 def test_a_keep_alive_is_reported_as_a_sign_of_life(desk: Desk) -> None:
     _, peer = desk.up()
     peer.send(KEEP_ALIVE)
@@ -496,6 +508,41 @@ def test_after_the_end_nothing_is_taken(desk: Desk) -> None:
     assert not connection.send(shipment)
     shipment.give_back()
     connection.close("again")
+
+
+def test_what_is_sent_just_as_the_connection_ends_does_not_swallow_the_word_that_ends_the_sender(
+    desk: Desk,
+) -> None:
+    class EndsAfterTheFirstLook(threading.Event):
+        def is_set(self) -> bool:
+            before = super().is_set()
+            self.set()
+            return before
+
+    connection, _ = desk.up()
+    connection.close("over")
+    desk.last_word()
+    connection._ended = EndsAfterTheFirstLook()
+    connection._outbox.put(None)
+    connection.send(desk.shipment(0))
+    assert connection._outbox.get_nowait() is None
+    assert free(desk.shipments) == BUFFERS
+
+
+def test_without_a_thread_to_send_the_connection_ends(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def fail(thread: threading.Thread) -> None:
+        if thread.name == f"peer-{KEY}-out":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    _, peer = desk.called()
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    peer.shake()
+    assert desk.last_word() == "no thread to spare"
 
 
 def test_a_bug_in_the_sending_thread_is_reported_and_ends_the_connection(
