@@ -38,7 +38,7 @@ NAME = "symphony.wav"
 FRIEND = "friend"
 COLUMNS, ROWS = 110, 6
 DEFAULT_PORT = 9999
-PATIENCE_S = 60.0
+PATIENCE_S = 25.0
 HALF_DONE = range(35, 80)  # percent; the bar moves twice a second
 MIB = 1 << 20
 

@@ -175,7 +175,8 @@ def test_the_option_tables_have_the_options_of_the_help(programs: Programs, prog
         words = [invocation.partition(" ") for invocation in invocations.split(", ")]
         # Before 3.13 the help has the value behind each spelling of an option.
         told[" ".join(name for name, _, _ in words)] = (words[-1][2], meaning)
-    usage = re.sub(r"\[-[^]]*\] ?", "", " ".join(text.split("\n\n")[0].split()).removeprefix("usage: ")).strip()
+    usage = " ".join(text.split("\n\n")[0].removeprefix("usage:").split())
+    usage = re.sub(r"\[-[^]]*\] ?", "", usage).strip()
     rows = README.table_after(usage) + README.table_after("all three")
     documented = {" ".join(names): (value, row[1]) for row in rows for names, value in [option_of(row[0])]}
     assert {name: value for name, (value, _) in documented.items()} == {
