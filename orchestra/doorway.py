@@ -22,6 +22,8 @@ from orchestra.rate import Rate
 MAX_PEERS = 128
 MAX_HALF_OPEN = 16
 MAX_PER_HOST = 3
+MAX_DEPARTED = 200
+"""How many of those who left are remembered, in case what they sent turns out wrong."""
 REST_S = 600.0
 """How long to leave an address alone from which there is nothing to gain."""
 USEFUL_S = 30.0
@@ -34,10 +36,12 @@ class Links(Protocol):
     """Makes and refuses connections; implemented with threads and sockets, and by tests without."""
 
     def dial(self, key: int, address: Address) -> Link:
-        """Begin to connect; LinkUp or LinkClosed with `key` follows."""
+        """Begin to connect; LinkUp or LinkClosed with `key` follows. Raises OSError when it cannot begin."""
 
     def adopt(self, key: int, sock: Any, address: Address) -> Link:
-        """Begin the handshake on an accepted connection; LinkUp or LinkClosed with `key` follows."""
+        """Begin the handshake on an accepted connection; LinkUp or LinkClosed with `key` follows.
+
+        Raises OSError when it cannot begin."""
 
     def refuse(self, sock: Any) -> None:
         """Close an accepted connection that is not welcome."""
@@ -67,6 +71,7 @@ class Doorway:
         self._links = links
         self._peers = peers
         self._half_open: dict[int, _HalfOpen] = {}
+        self._departed: dict[int, tuple[str, bytes]] = {}
         self._next_key = 1
 
     @property
@@ -81,7 +86,13 @@ class Doorway:
             if address is None:
                 return
             key = self._new_key()
-            self._half_open[key] = _HalfOpen(self._links.dial(key, address), address[0], address)
+            try:
+                link = self._links.dial(key, address)
+            except OSError as error:
+                _log.warning("cannot dial: %s", error)
+                self.book.release(address, now_s, worked=False)
+                return
+            self._half_open[key] = _HalfOpen(link, address[0], address)
 
     def accepted(self, message: Accepted) -> None:
         """Somebody calls: let the handshake begin, or close at once when there is no room."""
@@ -93,7 +104,12 @@ class Doorway:
             self._links.refuse(message.sock)
             return
         key = self._new_key()
-        link = self._links.adopt(key, message.sock, message.address)
+        try:
+            link = self._links.adopt(key, message.sock, message.address)
+        except OSError as error:
+            _log.warning("cannot take a caller in: %s", error)
+            self._links.refuse(message.sock)
+            return
         self._half_open[key] = _HalfOpen(link, host, None)
 
     def _new_key(self) -> int:
@@ -153,6 +169,9 @@ class Doorway:
 
     def peer_left(self, peer: Peer, now_s: float, *, of_no_use: bool) -> None:
         """A peer has gone; `of_no_use`: neither side could gain from the other now."""
+        self._departed[peer.key] = (peer.host, peer.peer_id)
+        if len(self._departed) > MAX_DEPARTED:
+            del self._departed[next(iter(self._departed))]
         if peer.dialled:
             useful = peer.down.total_bytes or peer.up.total_bytes or now_s - peer.since_s > USEFUL_S
             if of_no_use:
@@ -164,3 +183,8 @@ class Doorway:
         _log.warning("%s is banned: %s", peer.host, reason)
         self.book.ban(peer.host, peer.peer_id)
         peer.close(reason)
+
+    def ban_departed(self, key: int) -> None:
+        """What a peer sent turned out wrong after it had left: it need not come again."""
+        if key in self._departed:
+            self.book.ban(*self._departed[key])

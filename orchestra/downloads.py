@@ -78,6 +78,7 @@ class Downloads:
             return
         if not peer.outstanding:
             peer.block_at_s = now_s
+        peer.engaged = True
         peer.outstanding.update(keys)
         peer.link.send(encode_requests(self._geometry.spans(keys)))
 
@@ -236,6 +237,9 @@ class Downloads:
 
     def give_back(self, peer: Peer) -> None:
         """`peer` left, choked us or stalls: what it owes us may be asked of others."""
+        if not peer.engaged:
+            return
+        peer.engaged = False
         # In a fixed order, so that the same seed gives the same swarm.
         owned = dict.fromkeys(flight for flight in self._flights.values() if flight.owner == peer.key)
         elsewhere: set[int] = set()

@@ -43,6 +43,8 @@ class Peer:
     dialled: Address | None = None
     peer_id: bytes = b""
     client: str = ""
+    hellos: int = 0
+    """Handshakes of the extension protocol that it has sent."""
     speaks_extensions: bool = False
     max_requests: int = 250
     since_s: float = 0.0
@@ -58,6 +60,8 @@ class Peer:
     """We have told it that we are interested."""
     wanted_parts: int = 0
     """How many of its parts we do not have yet; only kept while it is partial."""
+    engaged: bool = False
+    """Something was asked of it since it last gave all back."""
     outstanding: set[int] = field(default_factory=set)
     """Keys of blocks asked for and not received."""
     depth: int = FIRST_DEPTH
@@ -73,8 +77,8 @@ class Peer:
     # What it wants of us
     choked: bool = True
     interested: bool = False
-    asked: deque[BlockSpan] = field(default_factory=deque)
-    """Its requests that the reader has not been given yet."""
+    asked: dict[BlockSpan, None] = field(default_factory=dict)
+    """Its requests that the reader has not been given yet, in order: a block asked for twice waits once."""
     reading: int = 0
     """Reads under way or in its outbox."""
     batch_blocks: int = 4

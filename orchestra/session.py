@@ -5,6 +5,7 @@ Used by member.py from the main thread: start, read `inbox` until Ended, join.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import random
@@ -26,12 +27,13 @@ from orchestra.reader import Reader
 from orchestra.score import Score
 from orchestra.storage import Storage
 from orchestra.uploads import READS_AT_ONCE
-from orchestra.worker import ThreadCrashed, Worker
+from orchestra.worker import ThreadCrashed, Worker, start_thread
 from orchestra.writer import Writer
 
 INBOX_MESSAGES = 256
 RECEIVE_BUFFERS = 12
 JOIN_S = 0.5
+QUIT_LOOK_S = 0.1
 # Elsewhere a signal wakes a thread that waits for a queue; on Windows only the end of a timeout does.
 _LOOK_S = 0.5 if os.name == "nt" else None
 PEER_ID_PREFIX = b"-OR0100-"
@@ -81,7 +83,7 @@ class Connector:
         connection = Connection(
             key, address, self._identity, self._inbox.put, sock=sock, pool=self._pool, cancel=self._cancel
         )
-        connection.start()
+        start_thread(connection)
         self._connections = [*self.running, connection]
         return connection
 
@@ -176,8 +178,11 @@ class Session:
             worker.start()
 
     def quit(self, reason: str) -> None:
-        """Ask for a clean stop; Ended follows."""
-        self._orders.put(Quit(reason))
+        """Ask for a clean stop; Ended follows. Once the orchestrator has ended nobody is asked any more."""
+        while self._orchestrator.is_alive():
+            with contextlib.suppress(queue.Full):
+                self._orders.put(Quit(reason), timeout=QUIT_LOOK_S)
+                return
 
     def next_message(self) -> Any:
         """What the orchestrator, a key or a signal says next; Ended is the last."""

@@ -48,6 +48,8 @@ UPLOAD_SLOTS = 8
 EXTENT_BYTES = 256 * 1024
 KEEP_ALIVE_S = 100.0
 SILENCE_S = 130.0
+MAX_HELLOS = 16
+"""Extension handshakes from one peer: BEP 10 lets it send another when something changes."""
 
 _log = logging.getLogger("orchestra.swarm")
 
@@ -130,6 +132,8 @@ class Swarm:
         peer = self.peers.get(key)
         if peer is not None:
             self.doorway.ban(peer, f"part {index} was wrong")
+        else:
+            self.doorway.ban_departed(key)
 
     # What peers say
 
@@ -137,6 +141,7 @@ class Swarm:
         """Handle all that one receive brought; blocks go on to the writer in one message."""
         peer = self.peers[message.key]
         runs: list[Blocks] = []
+        interested = peer.interested
         try:
             if not peer.closing:
                 peer.heard_at_s = now_s
@@ -152,6 +157,9 @@ class Swarm:
                 self._writer.put(Write(message.buffer, runs))
             else:
                 message.buffer.give_back()
+        if peer.interested != interested:
+            # Once for all that one receive brought: a peer that wavers shall not keep us busy.
+            self.rechoke(now_s)
         self.downloads.fill(peer, now_s)
 
     def _blocks(self, peer: Peer, run: Blocks, now_s: float) -> list[Blocks]:
@@ -174,16 +182,15 @@ class Swarm:
                 self.uploads.cancelled(peer, blocks)
             case Choke():
                 peer.choking_us = True
-                self.downloads.give_back(peer)
-                self._fill_all(now_s)
+                if peer.engaged:
+                    self.downloads.give_back(peer)
+                    self._fill_all(now_s)
             case Unchoke():
                 peer.choking_us = False
             case Interested():
                 peer.interested = True
-                self.rechoke(now_s)
             case NotInterested():
                 peer.interested = False
-                self.rechoke(now_s)
             case BitfieldReceived(data):
                 self._got_bitfield(peer, data, now_s)
             case Extended(0, payload):
@@ -212,6 +219,9 @@ class Swarm:
         self._show_interest(peer, now_s)
 
     def _got_extension_handshake(self, peer: Peer, payload: bytes) -> None:
+        peer.hellos += 1
+        if peer.hellos > MAX_HELLOS:
+            raise RemoteProtocolError("too many extension handshakes")
         hello = decode_extension_handshake(payload)
         peer.client = safe(hello.client, 60)
         if hello.max_requests:

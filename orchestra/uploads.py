@@ -8,7 +8,7 @@ choke soon, and its cancels still find their blocks.
 
 from __future__ import annotations
 
-from itertools import filterfalse
+from itertools import filterfalse, islice
 
 from orchestra.bitfield import Bitfield
 from orchestra.errors import RemoteProtocolError
@@ -49,15 +49,13 @@ class Uploads:
                 raise RemoteProtocolError(f"a request for part {index}, which we do not have")
         if peer.choked:
             return
-        peer.asked.extend(blocks[: MAX_ASKED - len(peer.asked)])
+        peer.asked.update(dict.fromkeys(blocks[: MAX_ASKED - len(peer.asked)]))
         self.serve(peer, now_s)
 
     def cancelled(self, peer: Peer, blocks: list[BlockSpan]) -> None:
         """`peer` no longer wants these; what the reader has been given is sent all the same."""
-        unwanted = set(blocks)
-        kept = [block for block in peer.asked if block not in unwanted]
-        peer.asked.clear()
-        peer.asked.extend(kept)
+        for block in blocks:
+            peer.asked.pop(block, None)
 
     def sent(self, peer: Peer, payload_bytes: int, now_s: float) -> None:
         """A batch has left: adapt the size of the next ones to how long this one took, and go on."""
@@ -80,7 +78,9 @@ class Uploads:
         while asked and peer.reading < READS_AT_ONCE:
             if peer.reading == 0:
                 peer.batch_sent_at_s = now_s
-            batch = [asked.popleft() for _ in range(min(len(asked), peer.batch_blocks))]
+            batch = list(islice(asked, peer.batch_blocks))
+            for block in batch:
+                del asked[block]
             peer.reading += 1
             self._reader.put(Read(peer.key, peer.link, batch))
 

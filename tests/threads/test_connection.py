@@ -529,9 +529,7 @@ def test_what_is_sent_just_as_the_connection_ends_does_not_swallow_the_word_that
     assert free(desk.shipments) == BUFFERS
 
 
-def test_without_a_thread_to_send_the_connection_ends(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_thread_to_send_the_connection_ends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Thread.start
 
     def fail(thread: threading.Thread) -> None:

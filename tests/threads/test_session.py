@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -218,6 +220,10 @@ def test_a_bug_in_the_orchestrator_ends_the_member_and_is_not_hidden(
     for inbox in (session._listener, session._announcer, session._reader.inbox, session._writer.inbox):
         inbox.put(Stop())
     member.session.join()
+    with contextlib.suppress(queue.Full):
+        while True:
+            session._orders.put_nowait(Stop())
+    session.quit("q")  # nobody is there to take it: it must not wait
 
 
 def test_a_peer_that_speaks_nonsense_does_not_disturb_anybody(

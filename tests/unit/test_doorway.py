@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import random
 
 import pytest
 
 from netutils import Address
-from orchestra.doorway import MAX_HALF_OPEN, MAX_PEERS, MAX_PER_HOST, REST_S, USEFUL_S, Doorway
+from orchestra.doorway import MAX_DEPARTED, MAX_HALF_OPEN, MAX_PEERS, MAX_PER_HOST, REST_S, USEFUL_S, Doorway
 from orchestra.messages import Accepted, LinkUp
 from orchestra.peer import Peer
 from orchestra.wire import Handshake
@@ -120,6 +121,40 @@ def test_a_banned_peer_does_not_come_in_again(door: Door) -> None:
     assert len(door.links.refused) == 1
     assert door.dial(("10.0.0.1", 6881)) == []
     assert door.shake(door.call(B), THEIR_ID).closing
+
+
+def test_who_left_before_what_it_sent_turned_out_wrong_does_not_come_in_again(door: Door) -> None:
+    peer = door.shake(door.call(A))
+    door.leave(peer)
+    door.doorway.ban_departed(peer.key)
+    door.doorway.accepted(Accepted(object(), ("10.0.0.1", 7000)))
+    assert len(door.links.refused) == 1
+
+
+def test_of_those_who_left_only_the_last_are_remembered(door: Door) -> None:
+    first = door.shake(door.call(A))
+    door.leave(first)
+    for _ in range(MAX_DEPARTED):
+        door.leave(door.shake(door.call(A)))
+    door.doorway.ban_departed(first.key)
+    assert not door.doorway.book.is_banned("10.0.0.1", b"")
+
+
+def test_without_a_thread_to_spare_callers_are_refused_and_calls_wait(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> FakeLink:
+        raise OSError(errno.EAGAIN, "no thread to spare")
+
+    with monkeypatch.context() as short:
+        short.setattr(door.links, "dial", fail)
+        short.setattr(door.links, "adopt", fail)
+        assert door.dial(A) == []
+        door.doorway.accepted(Accepted(object(), B))
+    assert len(door.links.refused) == 1
+    assert door.doorway.connections == 0
+    door.now_s += 100
+    assert len(door.dial()) == 1
 
 
 @pytest.mark.parametrize("we_dial_first", [True, False])

@@ -237,7 +237,8 @@ def test_then_it_seeds_and_stops_when_it_is_told_to() -> None:
     stage.tell(Accepted(object(), ("10.0.0.9", 5000)))
     leecher = stage.shake(max(stage.links.made), b"a-leecher-a-leecher-")
     assert BitfieldReceived(b"\xe0") in link_of(leecher).said()
-    stage.hear(leecher, Interested(), Requests([(0, 0, BLOCK_BYTES)]))
+    stage.hear(leecher, Interested())
+    stage.hear(leecher, Requests([(0, 0, BLOCK_BYTES)]))
     assert stage.reader.only(Read).blocks == [(0, 0, BLOCK_BYTES)]
     stage.tell(BlocksSent(leecher.key, BLOCK_BYTES))
 

@@ -13,7 +13,7 @@ from orchestra.downloads import MAX_STRAY_BLOCKS, SNUB_S
 from orchestra.geometry import Geometry
 from orchestra.messages import Accepted, LinkUp, Read, Received, Write
 from orchestra.peer import Peer
-from orchestra.swarm import KEEP_ALIVE_S, SILENCE_S, UPLOAD_SLOTS, Swarm
+from orchestra.swarm import KEEP_ALIVE_S, MAX_HELLOS, SILENCE_S, UPLOAD_SLOTS, Swarm
 from orchestra.uploads import MAX_ASKED
 from orchestra.wire import (
     BLOCK_BYTES,
@@ -123,6 +123,47 @@ def kinds(messages: list[Message]) -> list[type[Any]]:
 def requested(peer: Peer) -> list[tuple[int, int, int]]:
     """The blocks that the peer was asked for since the last look."""
     return [block for said in link_of(peer).said() if isinstance(said, Requests) for block in said.blocks]
+
+
+def test_who_left_before_its_part_turned_out_wrong_is_banned_all_the_same(stage: Stage) -> None:
+    liar = stage.seeder()
+    index = requested(liar)[0][0]
+    stage.deliver(liar, index * PART_BYTES, PART_BYTES)
+    stage.swarm.link_closed(liar.key, stage.now_s)
+    stage.written([], [index])
+    assert stage.swarm.doorway.book.is_banned(liar.host, b"")
+
+
+# Floods
+
+
+def test_a_peer_that_wavers_makes_us_decide_once_a_receive(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided = []
+    monkeypatch.setattr(stage.swarm, "rechoke", decided.append)
+    peer = stage.meet()
+    stage.hear(peer, *[Interested(), NotInterested()] * 500, Interested())
+    assert len(decided) == 1
+    stage.hear(peer, Interested(), Interested())
+    assert len(decided) == 1
+
+
+def test_chokes_and_unchokes_in_a_row_make_us_ask_others_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer, filled = stage.seeder(), []
+    monkeypatch.setattr(stage.swarm, "_fill_all", filled.append)
+    stage.hear(peer, *[Choke(), Unchoke()] * 500)
+    assert len(filled) == 1
+    assert peer.outstanding
+
+
+def test_extension_handshakes_without_end_end_the_connection(stage: Stage) -> None:
+    peer = stage.meet(*[Extended(0, b"de")] * MAX_HELLOS)
+    assert not peer.closing
+    stage.hear(peer, Extended(0, b"de"))
+    assert link_of(peer).closed == ["too many extension handshakes"]
 
 
 # Greeting
@@ -371,7 +412,8 @@ def test_only_so_many_are_unchoked_and_a_free_slot_is_given_on_at_once() -> None
 
 def test_a_choke_is_told_and_drops_what_waited() -> None:
     stage = Stage(full_bitfield(PARTS))
-    peer = stage.meet(Interested(), Requests([(0, 0, 100)] * 100))
+    peer = stage.meet(Interested())
+    stage.hear(peer, Requests([(0, n, 100) for n in range(100)]))
     assert peer.asked
     stage.hear(peer, NotInterested())
     assert not peer.asked
@@ -379,8 +421,10 @@ def test_a_choke_is_told_and_drops_what_waited() -> None:
 
 def test_a_cancel_takes_a_request_back() -> None:
     stage = Stage(full_bitfield(PARTS))
-    peer = stage.meet(Interested(), Requests([(0, begin, 1) for begin in range(50)]))
+    peer = stage.meet(Interested())
+    stage.hear(peer, Requests([(0, begin, 1) for begin in range(50)]))
     waiting = list(peer.asked)
+    assert len(waiting) > 1
     stage.hear(peer, Cancels(waiting[:-1]))
     assert list(peer.asked) == waiting[-1:]
 

@@ -51,6 +51,14 @@ def test_requests_go_to_the_reader_in_the_order_in_which_they_came(desk: Desk) -
     assert (read.key, read.outbox, read.blocks) == (1, desk.peer.link, blocks(3))
 
 
+def test_a_block_asked_for_twice_waits_once(desk: Desk) -> None:
+    desk.uploads.asked(desk.peer, blocks(20), 0.0)
+    desk.uploads.asked(desk.peer, blocks(20, 10), 0.0)
+    while desk.peer.asked:
+        desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
+    assert [block for batch in desk.read() for block in batch] == blocks(30)
+
+
 def test_the_reader_has_two_batches_of_a_peer_at_the_most(desk: Desk) -> None:
     desk.uploads.asked(desk.peer, blocks(100), 0.0)
     given = desk.read()
