@@ -30,6 +30,14 @@ class Bitfield:
         field.count = int.from_bytes(data, "big").bit_count()
         return field
 
+    @classmethod
+    def full(cls, parts: int) -> Bitfield:
+        """One with every part set."""
+        field = cls(parts)
+        field._bits[:] = (((1 << parts) - 1) << (-parts % 8)).to_bytes(len(field._bits), "big")
+        field.count = parts
+        return field
+
     def __contains__(self, index: int) -> bool:
         return bool(self._bits[index >> 3] & (0x80 >> (index & 7)))
 

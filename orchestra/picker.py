@@ -44,6 +44,8 @@ class Picker:
         self._rng = rng
         self._extent_parts = max(1, extent_parts)
         self._states = bytearray(parts)
+        # What the buckets hold, once more: whether a peer has any of it is asked each time that it speaks.
+        self._missing = Bitfield.full(parts)
         self._availability = array("H", bytes(2 * parts))
         self._buckets = [array("I", range(parts))]
         self._places = array("I", range(parts))
@@ -62,7 +64,7 @@ class Picker:
 
     def mark_have(self, index: int) -> None:
         """A part was verified and is on disk."""
-        if self._states[index] == PartState.MISSING:
+        if self._missing.remove(index):
             self._leave_bucket(index)
         self._states[index] = PartState.HAVE
         self.have.add(index)
@@ -77,6 +79,7 @@ class Picker:
             self.have.remove(index)
             self._states[index] = PartState.MISSING
             self._first_missing = min(self._first_missing, index)
+            self._missing.add(index)
             self._enter_bucket(index)
 
     # What peers have
@@ -120,6 +123,7 @@ class Picker:
         ):
             stop += 1
         for index in range(first, stop):
+            self._missing.remove(index)
             self._leave_bucket(index)
         self._states[first:stop] = bytes((PartState.IN_FLIGHT,)) * (stop - first)
         return range(first, stop)
@@ -148,11 +152,7 @@ class Picker:
 
     def _pick_by_sets(self, have: Bitfield) -> int | None:
         """Any part that is missing and the peer has: finds one whenever there is one."""
-        missing = Bitfield(self.parts)
-        for bucket in self._buckets:
-            for index in bucket:
-                missing.add(index)
-        candidates = missing.as_integer() & have.as_integer()
+        candidates = self._missing.as_integer() & have.as_integer()
         if not candidates:
             return None
         # A random place to start, so that two members in the same state do not choose the same part.

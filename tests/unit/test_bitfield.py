@@ -11,6 +11,13 @@ from orchestra.errors import RemoteProtocolError
 from tests.fakes import bitfield, full_bitfield
 
 
+@pytest.mark.parametrize("parts", [0, 1, 7, 8, 9, 16, 100])
+def test_a_full_one_has_every_part_and_no_spare_bit(parts: int) -> None:
+    field = Bitfield.full(parts)
+    assert field.complete
+    assert Bitfield.from_wire(field.to_wire(), parts).indices() == list(range(parts))
+
+
 @pytest.mark.parametrize(
     ("parts", "present", "data"),
     [
