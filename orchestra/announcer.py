@@ -85,6 +85,9 @@ class Announcer(Worker):
                 log.info("announce to %s failed: %s", format_address(conductor), error)
                 reasons.append(f"{format_address(conductor)}: {error}")
                 if isinstance(error, GivenUp):
+                    if error.heard:
+                        # It may have listed us, and its answer is on the way: tell it goodbye.
+                        self._knowing_us.add(conductor)
                     break
             else:
                 self._conductors.remove(conductor)
@@ -95,7 +98,7 @@ class Announcer(Worker):
         self._report(AnnounceFailed(message.event, "; ".join(reasons)))
 
     def _say_goodbye(self, message: Announce) -> None:
-        """Tell every conductor that knows us, within STOPPED_TIMEOUT_S; the others need no word."""
+        """Tell every conductor that knows us, or may, within STOPPED_TIMEOUT_S; the others need no word."""
         deadline = time.monotonic() + STOPPED_TIMEOUT_S
         outcome: Announced | AnnounceFailed = AnnounceFailed(message.event, "no conductor knows us")
         for conductor in [conductor for conductor in self._conductors if conductor in self._knowing_us]:
@@ -133,6 +136,10 @@ class Announcer(Worker):
                 exchange.abort()
         try:
             return self._warn(conductor, exchange.run())
+        except GivenUp:
+            if exchange.asked:
+                self._knowing_us.add(conductor)
+            raise
         finally:
             with self._lock:
                 self._under_way = None

@@ -41,7 +41,11 @@ class TrackerError(Exception):
 
 
 class GivenUp(TrackerError):
-    """`abort` ended the exchange."""
+    """`abort` ended the exchange. `heard`: the conductor may have heard what we announced."""
+
+    def __init__(self, *, heard: bool) -> None:
+        super().__init__("given up")
+        self.heard = heard
 
 
 class Exchange:
@@ -53,10 +57,13 @@ class Exchange:
         self._conductor = conductor
         self._query = query
         self._timeout_s = timeout_s
+        self.asked = False
+        """Whether the conductor has the request: it may have acted on it, even if its answer never comes."""
         # Guards the closing of the sockets against `abort`, which must not meet a reused descriptor.
         self._lock = threading.Lock()
         self._cancel = netutils.Cancel()
         self._sock: _TimedSocket | None = None
+        self._heard = False
 
     def run(self) -> Reply:
         """Announce and return the answer. Raises TrackerError; GivenUp after `abort`."""
@@ -66,7 +73,7 @@ class Exchange:
             return parse_reply(body, loopback=loopback)
         except (ReplyProblem, OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
             if self._cancel.is_set:
-                raise GivenUp("given up") from None
+                raise GivenUp(heard=self._heard) from None
             raise TrackerError(_reason(error)) from None
         finally:
             with self._lock:
@@ -106,7 +113,9 @@ class Exchange:
             "Connection": "close",
         }
         target = f"/announce?{format_announce(self._query)}"
+        self._heard = True
         connection.request("GET", target, headers=headers, preload_content=False, decode_content=False)
+        self.asked = True
         response = connection.getresponse()
         try:
             if response.status != http.client.OK:

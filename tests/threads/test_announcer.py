@@ -150,6 +150,22 @@ def test_stopped_does_not_wait_for_the_announce_under_way() -> None:
         assert events_heard(conductor) == ["stopped"]
 
 
+def test_a_conductor_that_may_have_heard_us_is_told_goodbye() -> None:
+    with (
+        FakeConductor(None, replying(GOOD)) as conductor,
+        running(conductor.address) as (announcer, reports),
+    ):
+        announcer.put(order("started"))
+        conductor.requests.get(timeout=PATIENCE_S)  # its answer is not there yet
+        announcer.put(order("stopped"))
+        announcer.put(Stop())
+        assert isinstance(reports.next(), AnnounceFailed)
+        stopped = reports.next()
+        assert (type(stopped), stopped.event) == (Announced, "stopped")
+        assert reports.next() == AnnouncerEnded()
+        assert events_heard(conductor) == ["stopped"]
+
+
 def test_an_announce_still_in_the_queue_is_skipped_once_the_end_is_near() -> None:
     with (
         FakeConductor(None) as conductor,
@@ -174,6 +190,21 @@ def test_a_conductor_that_never_answered_is_not_told_goodbye() -> None:
         announcer.put(order("stopped"))
         assert reports.next() == AnnounceFailed("stopped", "no conductor knows us")
         assert events_heard(conductor) == ["started"]
+
+
+def test_a_conductor_that_was_asked_and_not_waited_for_is_told_goodbye() -> None:
+    """It may have put us down already: only its answer is not here yet."""
+    with (
+        FakeConductor(None, replying(GOOD)) as conductor,
+        running(conductor.address) as (announcer, reports),
+    ):
+        announcer.put(order("started"))
+        conductor.requests.get(timeout=PATIENCE_S)
+        announcer.put(order("stopped"))
+        assert reports.next() == AnnounceFailed("started", f"{format_address(conductor.address)}: given up")
+        stopped = reports.next()
+        assert (type(stopped), stopped.event) == (Announced, "stopped")
+        assert events_heard(conductor) == ["stopped"]
 
 
 def test_after_a_goodbye_it_can_be_started_again() -> None:
