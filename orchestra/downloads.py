@@ -255,23 +255,40 @@ class Downloads:
         peer.outstanding.clear()
         peer.to_ask.clear()
         for flight in owned:
-            self._abandon(flight)
+            self._abandon(flight, elsewhere)
 
-    def _abandon(self, flight: Flight) -> None:
-        """A flight has lost its owner: back to missing if nothing of it came, else for another to go on."""
+    def _abandon(self, flight: Flight, elsewhere: set[int]) -> None:
+        """A flight has lost its owner, and ends as one: there may be no other peer that has all of it.
+
+        Each of its parts is missing again if nothing of it came, else others may go on with it.
+        `elsewhere`: the blocks that other peers owe us.
+        """
         flight.owner = None
-        parts = self._open_parts(flight)
-        nobody_owes = flight.waiting == len(flight.returned) + flight.end - flight.unasked
-        disputed = not self._disputed.isdisjoint(parts)
-        if nobody_owes and (disputed or not flight.sources):
-            for index in parts:
+        owed = Counter(map(self._geometry.part_of, elsewhere))
+        returned: dict[int, list[int]] = {}
+        for key in flight.returned:
+            returned.setdefault(self._geometry.part_of(key), []).append(key)
+        for index in self._open_parts(flight):
+            first = self._geometry.key(index, 0)
+            end = first + self._geometry.part_blocks(index)
+            unasked = min(max(flight.unasked, first), end)
+            back = returned.get(index, [])
+            waiting = owed[index] + len(back) + end - unasked
+            came = waiting < end - first
+            if waiting and not owed[index] and (not came or index in self._disputed):
                 del self._flights[index]
                 self._picker.mark_missing(index)
-                if flight.sources:
+                if came:
                     # It must come from one peer whole: what came of it does not count.
                     self._forget(index)
-            return
-        self._orphans.append(flight)
+                continue
+            sources = set(flight.sources) if came else set()
+            rest = Flight(range(index, index + 1), None, unasked, end, waiting, back, sources)
+            self._flights[index] = rest
+            if waiting:
+                self._orphans.append(rest)
+            else:
+                self._picker.mark_checking(index)
 
     def find_snubs(self, now_s: float) -> list[Peer]:
         """Peers that owe us blocks and have sent none for SNUB_S; their debts are given back."""

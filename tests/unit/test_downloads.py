@@ -624,13 +624,44 @@ def test_a_flight_partly_on_disk_goes_on_with_another_peer() -> None:
     assert desk.picker.have.complete
 
 
+def test_a_flight_is_finished_by_several_peers_of_which_none_has_all_its_parts() -> None:
+    desk, peer = small_parts()
+    desk.fill(peer)
+    desk.deliver(peer, range(3))
+    desk.leave(peer)
+    assert desk.states() == "CCCMMMMM"
+    one, other = desk.join(bitfield(8, 3, 4)), desk.join(bitfield(8, 0, 5, 6, 7))
+    assert desk.fill(one) == [3, 4]
+    assert desk.fill(other) == [5, 6, 7]
+    desk.deliver(one, [3, 4])
+    desk.deliver(other, [5, 6, 7])
+    desk.good(*range(8))
+    assert desk.picker.have.complete
+
+
+def test_of_a_flight_that_lost_its_peer_the_begun_parts_go_on_where_they_stood() -> None:
+    desk = Desk(4, part_bytes=2 * BLOCK_BYTES, extent_parts=4)
+    peer = desk.join(depth=6)
+    assert desk.fill(peer) == list(range(6))
+    desk.deliver(peer, [0, 2, 3])
+    desk.leave(peer)
+    assert desk.states() == "ICMM"
+    one, other = desk.join(bitfield(4, 0)), desk.join(bitfield(4, 2, 3))
+    assert desk.fill(one) == [1]
+    assert desk.fill(other) == [4, 5, 6, 7]
+    desk.deliver(one, [1])
+    desk.deliver(other, [4, 5, 6, 7])
+    desk.bad(0)
+    desk.bad(1)
+    assert desk.banned == [(peer.key, 1)]
+
+
 def test_a_disputed_part_among_small_ones_is_fetched_alone() -> None:
-    desk, one = small_parts(8)
+    desk = Desk(8, part_bytes=BLOCK_BYTES, extent_parts=8)
+    one, two = desk.join(depth=2), desk.join()
     desk.fill(one)
+    assert desk.fill(two) == list(range(2, 8))
     desk.deliver(one, [0, 1])
-    desk.leave(one)
-    two = desk.join()
-    desk.fill(two)
     desk.deliver(two, range(2, 8))
     for index in (2, 3, 4):
         desk.bad(index)
