@@ -136,10 +136,6 @@ class Announcer(Worker):
                 exchange.abort()
         try:
             return self._warn(conductor, exchange.run())
-        except GivenUp:
-            if exchange.asked:
-                self._knowing_us.add(conductor)
-            raise
         finally:
             with self._lock:
                 self._under_way = None

@@ -57,8 +57,6 @@ class Exchange:
         self._conductor = conductor
         self._query = query
         self._timeout_s = timeout_s
-        self.asked = False
-        """Whether the conductor has the request: it may have acted on it, even if its answer never comes."""
         # Guards the closing of the sockets against `abort`, which must not meet a reused descriptor.
         self._lock = threading.Lock()
         self._cancel = netutils.Cancel()
@@ -115,7 +113,6 @@ class Exchange:
         target = f"/announce?{format_announce(self._query)}"
         self._heard = True
         connection.request("GET", target, headers=headers, preload_content=False, decode_content=False)
-        self.asked = True
         response = connection.getresponse()
         try:
             if response.status != http.client.OK:

@@ -192,21 +192,6 @@ def test_a_conductor_that_never_answered_is_not_told_goodbye() -> None:
         assert events_heard(conductor) == ["started"]
 
 
-def test_a_conductor_that_was_asked_and_not_waited_for_is_told_goodbye() -> None:
-    """It may have put us down already: only its answer is not here yet."""
-    with (
-        FakeConductor(None, replying(GOOD)) as conductor,
-        running(conductor.address) as (announcer, reports),
-    ):
-        announcer.put(order("started"))
-        conductor.requests.get(timeout=PATIENCE_S)
-        announcer.put(order("stopped"))
-        assert reports.next() == AnnounceFailed("started", f"{format_address(conductor.address)}: given up")
-        stopped = reports.next()
-        assert (type(stopped), stopped.event) == (Announced, "stopped")
-        assert events_heard(conductor) == ["stopped"]
-
-
 def test_after_a_goodbye_it_can_be_started_again() -> None:
     with FakeConductor(replying(GOOD)) as conductor, running(conductor.address) as (announcer, reports):
         for event in ("started", "stopped", "started"):
