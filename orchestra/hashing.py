@@ -81,21 +81,23 @@ def _feed(
 ) -> int:
     """Read into a ring of buffers, each of which is used again when all hashers are done with it."""
     ring = [memoryview(bytearray(_RING_BUFFER_BYTES)) for _ in range(_RING_BUFFERS)]
-    read_bytes = turns = 0
+    read_bytes = turns = in_use = 0
     while read_bytes < size_bytes:
-        if turns >= _RING_BUFFERS:
+        if in_use == _RING_BUFFERS:
             for hasher in hashers:
                 hasher.await_free()
+            in_use -= 1
         buffer = ring[turns % _RING_BUFFERS]
         length = file.readinto(buffer[: size_bytes - read_bytes])
         if not length:
             break
         turns += 1
+        in_use += 1
         read_bytes += length
         for hasher in hashers:
             hasher.inbox.put(buffer[:length])
         on_progress(read_bytes)
-    for _ in range(min(turns, _RING_BUFFERS)):
+    for _ in range(in_use):
         for hasher in hashers:
             hasher.await_free()
     return read_bytes

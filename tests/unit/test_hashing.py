@@ -100,11 +100,14 @@ def test_a_file_that_grew_is_read_to_the_size_that_was_asked_for(tmp_path: Path)
         assert hash_file(file, 4, 3, on_progress=ignore) == plain_hashes(b"abcd", 3)
 
 
-def test_a_file_that_shrank_says_how_much_was_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left_bytes", [0, 1, 3999, 4000, 4001, 5000, 9000, 9999])
+@pytest.mark.usefixtures("small_buffers")
+def test_a_file_that_shrank_says_how_much_was_there(tmp_path: Path, left_bytes: int) -> None:
+    data = random.Random(6).randbytes(left_bytes)
     path = tmp_path / "x"
-    path.write_bytes(b"abcdef")
+    path.write_bytes(data)
     with open_regular(path) as file:
-        assert hash_file(file, 400, 4, on_progress=ignore).size_bytes == 6
+        assert hash_file(file, 10_000, 300, on_progress=ignore) == plain_hashes(data, 300)
 
 
 class Scripted(io.FileIO):
