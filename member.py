@@ -142,6 +142,7 @@ class View:
         self._console = console
         self._score = score
         self._bar: Bar | None = None
+        self._label = ""
 
     def __enter__(self) -> View:
         return self
@@ -153,7 +154,7 @@ class View:
         """Show one message of the orchestrator; keys without a meaning are ignored."""
         match message:
             case CheckProgress(checked_bytes):
-                self._draw("checking", self._score.size_bytes, checked_bytes, "")
+                self._draw("checking", checked_bytes, "")
             case Listening(host, port):
                 self._no_bar()
                 self._console.event("listening", host=host, port=port)
@@ -165,10 +166,13 @@ class View:
             case Notice(text):
                 self._console.note(f"member: {text}")
 
-    def _draw(self, label: str, total: int, done: int, text: str) -> None:
+    def _draw(self, label: str, done_bytes: int, text: str) -> None:
+        if label != self._label:
+            self._no_bar()
         if self._bar is None:
-            self._bar = self._console.bar(total=total, label=label)
-        self._bar.update(done, text)
+            self._label = label
+            self._bar = self._console.bar(total=self._score.size_bytes, label=label)
+        self._bar.update(done_bytes, text)
 
     def _no_bar(self) -> None:
         if self._bar is not None:
@@ -196,7 +200,7 @@ class View:
             parts = f"{progress.parts_done}/{progress.parts}"
             text = f"{parts}  {humans.rate(progress.rate_bytes_s)}  ETA {eta}  {members}"
         done_bytes = min(progress.parts_done * self._score.part_size_bytes, self._score.size_bytes)
-        self._draw("sharing" if complete else "getting", self._score.size_bytes, done_bytes, text)
+        self._draw("sharing" if complete else "getting", done_bytes, text)
 
     def _complete(self, complete: Complete) -> None:
         self._no_bar()

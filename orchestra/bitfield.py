@@ -80,6 +80,12 @@ class Bitfield:
         """How many of the parts of `other` are not in this one."""
         return (other.as_integer() & ~self.as_integer()).bit_count()
 
+    def beyond(self, other: Bitfield) -> list[int]:
+        """The parts that are not in `other`, in order; costs little when there are none."""
+        news = Bitfield(self.parts)
+        news._bits[:] = (self.as_integer() & ~other.as_integer()).to_bytes(len(self._bits), "big")
+        return news.indices() if any(news._bits) else []
+
     def indices(self) -> list[int]:
         """The parts that are there, in order."""
         found = []

@@ -100,7 +100,6 @@ class Landing:
             matched += 1
         if run is not None:
             self._close_run(run, start, matched)
-            decoder.saw_messages()
         return matched
 
     def _close_run(self, run: Blocks, start: int, stop: int) -> None:

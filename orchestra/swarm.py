@@ -148,6 +148,9 @@ class Swarm:
                 for said in message.messages:
                     if isinstance(said, Blocks):
                         runs += self._blocks(peer, said, now_s)
+                        # Only now: what was taken of the last run is on its way to the writer.
+                        if peer.stray_blocks > MAX_STRAY_BLOCKS:
+                            raise RemoteProtocolError("too many blocks that were not asked for")
                     else:
                         self._said(peer, said, now_s)
         except RemoteProtocolError as error:
@@ -168,8 +171,6 @@ class Swarm:
         if length_bytes:
             peer.down.add(length_bytes, now_s)
             self.down.add(length_bytes, now_s)
-        if peer.stray_blocks > MAX_STRAY_BLOCKS:
-            raise RemoteProtocolError("too many blocks that were not asked for")
         return accepted
 
     def _said(self, peer: Peer, message: Message, now_s: float) -> None:
@@ -201,7 +202,12 @@ class Swarm:
                 raise AssertionError(f"not a wire message: {message!r}")
 
     def _got_bitfield(self, peer: Peer, data: bytes, now_s: float) -> None:
-        peer.have = Bitfield.from_wire(data, self._geometry.parts)
+        said = Bitfield.from_wire(data, self._geometry.parts)
+        if peer.have.count:
+            # aria2 sends its bitfield again when it has much to tell: what is new in it counts as haves.
+            self._got_haves(peer, said.beyond(peer.have), now_s)
+            return
+        peer.have = said
         peer.counted = not peer.have.complete
         if peer.counted:
             self.picker.count_peer(peer.have)

@@ -188,20 +188,14 @@ class Decoder:
     """Messages out of one connection's bytes.
 
     Owned by the connection's receiving thread. `parts` bounds what a bitfield
-    may be, `part_size_bytes` places a block in the composition. A bitfield is
-    legal only as the first message (BEP 3), which the decoder checks because
-    it alone sees every message.
+    may be, `part_size_bytes` places a block in the composition. A bitfield may come
+    at any time: BEP 3 has it first, but aria2 repeats it instead of many haves.
     """
 
     def __init__(self, parts: int, part_size_bytes: int) -> None:
         self.part_size_bytes = part_size_bytes
         self._bitfield_length = 1 + (parts + 7) // 8
-        self._first = True
         self.max_message_bytes = 4 + max(9 + BLOCK_BYTES, self._bitfield_length, 2 + MAX_EXTENDED_BYTES)
-
-    def saw_messages(self) -> None:
-        """Messages were decoded elsewhere: a bitfield may not follow any more."""
-        self._first = False
 
     def decode(self, buffer: memoryview, end: int) -> tuple[list[Message], int]:
         """All whole messages in buffer[:end], and the number of bytes that they took.
@@ -244,10 +238,9 @@ class Decoder:
             if following == position:
                 break
             position = following
-        self._first = self._first and _may_precede_bitfield(messages)
         return messages, position
 
-    def _decode_other(  # noqa: C901, PLR0912 - one branch a message type is the plainest form
+    def _decode_other(  # noqa: PLR0912 - one branch a message type is the plainest form
         self, buffer: memoryview, position: int, end: int, messages: list[Message]
     ) -> int:
         """Decode one message at `position`; returns where the next begins, `position` if it is not whole."""
@@ -281,8 +274,6 @@ class Decoder:
         elif message_id in _ONE_BYTE:
             messages.append(_ONE_BYTE[message_id])
         elif message_id == MessageId.BITFIELD:
-            if not (self._first and _may_precede_bitfield(messages)):
-                raise RemoteProtocolError("a bitfield that is not the first message")
             messages.append(BitfieldReceived(bytes(buffer[body:following])))
         elif message_id == MessageId.PORT:
             messages.append(Port(_PORT.unpack_from(buffer, body)[0]))
@@ -309,11 +300,6 @@ class Decoder:
             raise RemoteProtocolError(f"message id {message_id}, which nobody agreed on")
         if not fits:
             raise RemoteProtocolError(f"{MessageId(message_id).name} of {length} bytes")
-
-
-def _may_precede_bitfield(messages: list[Message]) -> bool:
-    """BEP 10 has its handshake sent right after BEP 3's, and some send their DHT port first, too."""
-    return all(isinstance(message, (Extended, Port)) for message in messages)
 
 
 def _decode_requests(buffer: memoryview, position: int, end: int) -> tuple[int, list[BlockSpan]]:

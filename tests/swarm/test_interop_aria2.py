@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compositions import Composition
+from tests.compositions import Composition, compose
 from tests.foreign import needs_aria2, start_aria2
 from tests.programs import Programs
 from tests.swarms import Orchestra
@@ -22,6 +22,16 @@ def test_300_mib_from_a_member_to_aria2(programs: Programs, long_piece: Composit
     assert client.wait() == 0
     assert orchestra.fetched("theirs")
     shutil.rmtree(tmp_path / "theirs")
+
+
+def test_small_parts_from_a_member_to_aria2(programs: Programs, tmp_path: Path) -> None:
+    # With twenty parts or more to tell of, aria2 sends its bitfield again in the middle of everything.
+    small = compose(tmp_path / "source", 30_000_000, 16384)
+    orchestra = Orchestra(programs, small)
+    orchestra.seed()
+    client = start_aria2(programs, orchestra.torrent, tmp_path / "theirs", seed=False)
+    assert client.wait() == 0
+    assert orchestra.fetched("theirs")
 
 
 def test_300_mib_from_aria2_to_a_member(programs: Programs, long_piece: Composition, tmp_path: Path) -> None:

@@ -167,15 +167,6 @@ def test_what_is_laid_is_read_back_as_if_received() -> None:
     assert told(messages) == plainly(stream)
 
 
-def test_a_bitfield_after_blocks_is_refused() -> None:
-    with pytest.raises(RemoteProtocolError, match="bitfield"):
-        Receiver().receive(piece(0) + BITFIELD)
-    late = Receiver()
-    late.receive(piece(0))
-    with pytest.raises(RemoteProtocolError, match="bitfield"):
-        late.receive(BITFIELD)
-
-
 def test_an_oversized_block_is_refused_also_in_its_slot() -> None:
     head = struct.pack(">IBII", 9 + BLOCK_BYTES + 1, 7, 0, 0)
     with pytest.raises(RemoteProtocolError, match="PIECE"):

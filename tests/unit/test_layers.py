@@ -13,7 +13,7 @@ LAYERS: dict[str, str] = {
     # No thread, no clock, no socket: values in, values out. (regular only opens what score reads.)
     "pure": """
         addressbook addresses announce announcereply bencode bitfield census choker doorway downloads errors
-        extension flight gauge geometry humans messages metainfo names peer peers picker rate registry regular
+        extension flight gauge geometry humans messages metainfo names peer picker rate registry regular
         roster schedule score scorelines shipment swarm text uploads wire
         """,
     # Files, sockets, and what threads are made of.

@@ -125,6 +125,21 @@ def requested(peer: Peer) -> list[tuple[int, int, int]]:
     return [block for said in link_of(peer).said() if isinstance(said, Requests) for block in said.blocks]
 
 
+def test_a_wanted_block_behind_the_one_stray_block_too_many_is_not_lost(stage: Stage) -> None:
+    peer = stage.seeder()
+    index = requested(peer)[0][0]
+    stage.deliver(peer, index * PART_BYTES, BLOCK_BYTES)
+    peer.stray_blocks = MAX_STRAY_BLOCKS
+    stage.writer.clear()
+    buffer = stage.deliver(peer, index * PART_BYTES, 2 * BLOCK_BYTES)
+    assert link_of(peer).closed == ["too many blocks that were not asked for"]
+    write = stage.writer.only(Write)
+    assert write.buffer is buffer
+    assert [(run.offset, run.length) for run in write.runs] == [
+        (index * PART_BYTES + BLOCK_BYTES, BLOCK_BYTES)
+    ]
+
+
 def test_who_left_before_its_part_turned_out_wrong_is_banned_all_the_same(stage: Stage) -> None:
     liar = stage.seeder()
     index = requested(liar)[0][0]
@@ -543,6 +558,16 @@ def test_a_lone_downloader_fetches_in_order_until_a_partial_peer_comes(stage: St
     stage.hear(idle, Haves([1]))
     stage.tick()
     assert not stage.swarm.picker.in_order
+
+
+def test_a_second_bitfield_tells_what_is_new_and_takes_nothing_back(stage: Stage) -> None:
+    peer = stage.meet(BitfieldReceived(bitfield(PARTS, 0).to_wire()))
+    stage.hear(peer, BitfieldReceived(bitfield(PARTS, 1, 2).to_wire()))
+    stage.hear(peer, BitfieldReceived(bitfield(PARTS, 1, 2).to_wire()))
+    assert not peer.closing
+    assert peer.have.indices() == [0, 1, 2]
+    assert peer.wanted_parts == 3
+    assert [stage.swarm.picker.availability(index) for index in range(4)] == [1, 1, 1, 0]
 
 
 def test_close_all_ends_every_connection(stage: Stage) -> None:

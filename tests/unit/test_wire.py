@@ -260,21 +260,11 @@ def test_a_type_that_nobody_agreed_on_is_refused(message_id: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "before", [encode_bitfield(BITFIELD), encode_haves([1]), encode_state(MessageId.UNCHOKE)]
+    "before",
+    [KEEP_ALIVE, encode_extended(0, b"de"), b"\0\0\0\3\x09\x1a\xe1", encode_bitfield(BITFIELD), encode_haves([1])],
 )
-def test_a_bitfield_that_comes_too_late_is_refused(before: bytes) -> None:
-    late = encode_bitfield(BITFIELD)
-    with pytest.raises(RemoteProtocolError, match="bitfield"):
-        decode_all(before + late)
-    with pytest.raises(RemoteProtocolError, match="bitfield"):
-        decode_cut([before, late])
-    with pytest.raises(RemoteProtocolError, match="bitfield"):
-        decode_cut([before, late[:1], late[1:]])
-
-
-@pytest.mark.parametrize("before", [KEEP_ALIVE, encode_extended(0, b"de"), b"\0\0\0\3\x09\x1a\xe1"])
-def test_a_bitfield_may_come_after_what_has_its_place_right_behind_the_handshake(before: bytes) -> None:
-    # BEP 10: "sent immediately after the standard bittorrent handshake". aria2 and Transmission do that.
+def test_a_bitfield_may_come_at_any_time(before: bytes) -> None:
+    # BEP 10 has its handshake first, and aria2 sends a bitfield again instead of many haves.
     field = encode_bitfield(BITFIELD)
     assert decode_all(before + field)[-1] == BitfieldReceived(BITFIELD)
     assert decode_cut([before, field])[-1] == BitfieldReceived(BITFIELD)
