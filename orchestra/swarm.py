@@ -149,8 +149,7 @@ class Swarm:
                     if isinstance(said, Blocks):
                         runs += self._blocks(peer, said, now_s)
                         # Only now: what was taken of the last run is on its way to the writer.
-                        if peer.stray_blocks > MAX_STRAY_BLOCKS:
-                            raise RemoteProtocolError("too many blocks that were not asked for")
+                        _check_strays(peer)
                     else:
                         self._said(peer, said, now_s)
         except RemoteProtocolError as error:
@@ -329,3 +328,8 @@ class Swarm:
         peer.spoke_at_s = now_s
         if not peer.link.send(data):
             peer.close("too far behind")
+
+
+def _check_strays(peer: Peer) -> None:
+    if peer.stray_blocks > MAX_STRAY_BLOCKS:
+        raise RemoteProtocolError("too many blocks that were not asked for")

@@ -261,7 +261,13 @@ def test_a_type_that_nobody_agreed_on_is_refused(message_id: int) -> None:
 
 @pytest.mark.parametrize(
     "before",
-    [KEEP_ALIVE, encode_extended(0, b"de"), b"\0\0\0\3\x09\x1a\xe1", encode_bitfield(BITFIELD), encode_haves([1])],
+    [
+        KEEP_ALIVE,
+        encode_extended(0, b"de"),
+        b"\0\0\0\3\x09\x1a\xe1",
+        encode_bitfield(BITFIELD),
+        encode_haves([1]),
+    ],
 )
 def test_a_bitfield_may_come_at_any_time(before: bytes) -> None:
     # BEP 10 has its handshake first, and aria2 sends a bitfield again instead of many haves.
