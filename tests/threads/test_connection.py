@@ -469,8 +469,7 @@ def test_a_reset_is_an_end_like_others(desk: Desk) -> None:
         (struct.pack(">IB", 9 + BLOCK_BYTES + 1, 7), "PIECE of 16394 bytes"),
         (struct.pack(">IB", 1, 99), "message id 99, which nobody agreed on"),
         (encode_bitfield(bytes(12)), "BITFIELD of 13 bytes"),
-        (CHOKE + encode_bitfield(bytes(13)), "a bitfield that is not the first message"),
-        (piece(0) + encode_bitfield(bytes(13)), "a bitfield that is not the first message"),
+        (CHOKE + encode_haves([1])[:4] + b"\x0a", "message id 10, which nobody agreed on"),
     ],
 )
 def test_who_breaks_the_protocol_is_closed_with_the_reason(desk: Desk, data: bytes, reason: str) -> None:

@@ -83,6 +83,7 @@ def test_it_behaves_like_a_set(parts: int, changes: list[tuple[bool, int]]) -> N
 @given(st.sets(st.integers(0, 19)), st.sets(st.integers(0, 19)))
 def test_what_one_lacks_of_the_other_is_counted(mine: set[int], theirs: set[int]) -> None:
     assert bitfield(20, *mine).lacking(bitfield(20, *theirs)) == len(theirs - mine)
+    assert bitfield(20, *theirs).beyond(bitfield(20, *mine)) == sorted(theirs - mine)
 
 
 def test_a_composition_without_parts_is_complete() -> None:

@@ -615,6 +615,17 @@ def test_while_it_stops_nobody_comes_in_and_buffers_go_back() -> None:
     assert stage.ended().error is None
 
 
+def test_what_is_on_disk_while_it_stops_is_kept_but_starts_nothing_new() -> None:
+    stage = Stage()
+    stage.begin()
+    stage.answer(SEEDER)
+    stage.deliver_all(stage.seeder())
+    stage.tell(Quit("q"))
+    stage.main.clear()
+    stage.tell(PartsWritten([0, 1, 2], []))
+    assert stage.digest == stage.main == []
+
+
 def test_a_handshake_that_succeeds_while_it_stops_does_no_harm() -> None:
     stage = Stage()
     stage.begin()

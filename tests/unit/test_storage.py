@@ -163,6 +163,19 @@ def test_a_part_file_that_is_too_long_is_cut(storage: Storage, folder: Path) -> 
     assert (folder / f"{NAME}.part").read_bytes() == DATA
 
 
+def test_a_part_file_that_cannot_be_cut_is_a_storage_error_and_is_closed(
+    storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_fd: int, _length: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    (folder / f"{NAME}.part").write_bytes(DATA + b"more")
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    with pytest.raises(StorageError, match="opening failed: Input/output error"):
+        storage.open_part()
+    assert storage.fd < 0
+
+
 @pytest.mark.skipif(not POSIX, reason="makes links and pipes")
 @pytest.mark.parametrize(
     ("kind", "message"),

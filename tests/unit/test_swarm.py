@@ -155,10 +155,11 @@ def test_who_left_before_its_part_turned_out_wrong_is_banned_all_the_same(stage:
 def test_a_peer_that_wavers_makes_us_decide_once_a_receive(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decided = []
+    decided: list[float] = []
+    wavering: list[Message] = [Interested(), NotInterested()]
     monkeypatch.setattr(stage.swarm, "rechoke", decided.append)
     peer = stage.meet()
-    stage.hear(peer, *[Interested(), NotInterested()] * 500, Interested())
+    stage.hear(peer, *wavering * 500, Interested())
     assert len(decided) == 1
     stage.hear(peer, Interested(), Interested())
     assert len(decided) == 1
@@ -167,9 +168,10 @@ def test_a_peer_that_wavers_makes_us_decide_once_a_receive(
 def test_chokes_and_unchokes_in_a_row_make_us_ask_others_once(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    peer, filled = stage.seeder(), []
+    peer, filled = stage.seeder(), list[float]()
+    wavering: list[Message] = [Choke(), Unchoke()]
     monkeypatch.setattr(stage.swarm, "_fill_all", filled.append)
-    stage.hear(peer, *[Choke(), Unchoke()] * 500)
+    stage.hear(peer, *wavering * 500)
     assert len(filled) == 1
     assert peer.outstanding
 
@@ -248,6 +250,19 @@ def test_rarity_counts_partial_peers_only_and_forgets_those_who_leave(stage: Sta
 def test_a_peer_that_becomes_complete_bit_by_bit_is_discounted_as_it_was_counted(stage: Stage) -> None:
     peer = stage.meet(BitfieldReceived(bitfield(PARTS, *range(PARTS - 1)).to_wire()), Haves([PARTS - 1]))
     assert peer.have.complete
+    stage.swarm.link_closed(peer.key, stage.now_s)
+    assert all(stage.swarm.picker.availability(index) == 0 for index in range(PARTS))
+
+
+def test_a_bitfield_that_comes_again_counts_as_news_of_what_is_new_in_it(stage: Stage) -> None:
+    # aria2 sends one instead of many haves.
+    peer = stage.meet(BitfieldReceived(bitfield(PARTS, 0, 1).to_wire()))
+    stage.hear(peer, BitfieldReceived(bitfield(PARTS, 0, 1, 4, 5).to_wire()))
+    assert peer.have.indices() == [0, 1, 4, 5]
+    assert peer.wanted_parts == 4
+    assert [stage.swarm.picker.availability(index) for index in range(6)] == [1, 1, 0, 0, 1, 1]
+    stage.hear(peer, BitfieldReceived(bitfield(PARTS, 4).to_wire()))
+    assert peer.have.indices() == [0, 1, 4, 5], "a part that somebody had is not taken back"
     stage.swarm.link_closed(peer.key, stage.now_s)
     assert all(stage.swarm.picker.availability(index) == 0 for index in range(PARTS))
 
@@ -351,6 +366,38 @@ def test_a_wrong_part_of_a_sole_author_gets_him_banned_and_is_fetched_from_anoth
     good.depth = 200
     stage.hear(good, BitfieldReceived(full_bitfield(PARTS).to_wire()), Unchoke())
     assert (index, 0, BLOCK_BYTES) in requested(good)
+
+
+def test_a_wrong_part_is_asked_of_others_at_once_and_told_to_nobody() -> None:
+    stage = Stage(bitfield(PARTS, *range(1, PARTS)))
+    liar, good, leecher = stage.seeder(), stage.seeder(), stage.meet()
+    requested(good)
+    stage.deliver(liar, 0, PART_BYTES)
+    link_of(good).said()
+    stage.written([], [0])
+    assert len(requested(good)) == 16
+    assert link_of(leecher).sent[1:] == []
+
+
+def test_who_is_being_closed_is_told_nothing_more(stage: Stage) -> None:
+    seeder, leecher = stage.seeder(), stage.meet()
+    index = requested(seeder)[0][0]
+    stage.deliver(seeder, index * PART_BYTES, PART_BYTES)
+    leecher.close("over")
+    stage.written([index])
+    assert link_of(leecher).sent == []
+
+
+def test_a_peer_that_was_dialled_and_left_is_dialled_again_later(stage: Stage) -> None:
+    stage.swarm.doorway.book.add((("10.9.9.9", 6881),), stage.now_s)
+    stage.tick()
+    [key] = stage.links.dialled
+    stage.swarm.link_up(LinkUp(key, Handshake(0, INFO_HASH, bytes(20))), stage.now_s)
+    stage.tick(60)
+    assert len(stage.links.dialled) == 1
+    stage.swarm.link_closed(key, stage.now_s)
+    stage.tick(60)
+    assert len(stage.links.dialled) == 2
 
 
 def test_a_good_part_is_told_to_all_who_lack_it(stage: Stage) -> None:
@@ -533,6 +580,19 @@ def test_the_choke_round_comes_by_the_clock() -> None:
         unchoked |= {peer.key for peer in peers if not peer.choked}
         assert sum(not peer.choked for peer in peers) == UPLOAD_SLOTS
     assert unchoked == {peer.key for peer in peers}
+
+
+def test_between_the_rounds_slots_are_only_given_on_when_one_is_free() -> None:
+    stage = Stage(full_bitfield(PARTS))
+    peers = [stage.meet(Interested()) for _ in range(UPLOAD_SLOTS + 4)]
+    stage.tick(10.0)
+    unchoked = [peer for peer in peers if not peer.choked]
+    for _ in range(40):
+        waiting = next(peer for peer in peers if peer.choked)
+        stage.now_s += 0.1
+        stage.hear(waiting, NotInterested())
+        stage.hear(waiting, Interested())
+        assert [peer for peer in peers if not peer.choked] == unchoked
 
 
 def test_the_time_of_the_last_source_is_kept(stage: Stage) -> None:
