@@ -24,12 +24,8 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | get
 def check_place(path: Path, *, replace: bool) -> None:
     """Find out, before long work, whether `path` could be written then: raise StorageError if not."""
     _check_free(path, replace=replace)
-    probe = _temporary(path)
-    try:
-        os.close(os.open(probe, _FLAGS, 0o666))
-        probe.unlink()
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+    with StagedFile(path) as probe:
+        probe.create()
 
 
 class StagedFile:
@@ -51,6 +47,13 @@ class StagedFile:
     ) -> None:
         with contextlib.suppress(OSError):
             self._temporary.unlink()
+
+    def create(self) -> None:
+        """Make the temporary file, empty."""
+        try:
+            os.close(os.open(self._temporary, _FLAGS, 0o666))
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
 
     def write(self, content: bytes) -> None:
         """Put the content on the disk. Called once."""

@@ -63,6 +63,7 @@ class Source:
         log.info("hashing %s: %d bytes in parts of %d", name, self.size_bytes, part_size_bytes)
         try:
             hashes = hash_file(self._file, self.size_bytes, part_size_bytes, on_progress=on_progress)
+            more = self._file.read(1)  # files in /proc say that they are empty
             now = os.fstat(self._file.fileno())
         except OSError as error:
             raise self._problem(f"cannot be read: {error.strerror or error}") from error
@@ -70,6 +71,8 @@ class Source:
         same = (before.st_size, before.st_mtime_ns) == (now.st_size, now.st_mtime_ns)
         if not same or hashes.size_bytes != self.size_bytes or not self.is_at(self._path):
             raise self._problem("changed while it was read: compose it again when nobody writes to it")
+        if more:
+            raise self._problem("has more in it than its size says: compose a copy of it")
         return hashes
 
     def _problem(self, what: str) -> StorageError:

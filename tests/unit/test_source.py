@@ -71,6 +71,14 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(
     assert caught.value.exit_code == ExitCode.STORAGE
 
 
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="no /proc here")
+def test_a_file_that_lies_about_its_size_is_an_error() -> None:
+    with Source(Path("/proc/version")) as source:
+        assert source.size_bytes == 0
+        with pytest.raises(StorageError, match="has more in it than its size says"):
+            source.hash(1024, on_progress=lambda _done_bytes: None)
+
+
 def test_a_read_error_names_the_file(path: Path) -> None:
     def fail(_done_bytes: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
