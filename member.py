@@ -26,6 +26,7 @@ from orchestra.signals import Signalled, as_messages
 from orchestra.storage import Storage
 from orchestra.text import safe
 
+MAX_PART_BYTES = 1 << 32
 EXAMPLES = """\
   member.py concert.mp4.orch                        get concert.mp4 into this folder, then share it
   member.py concert.mp4.orch --dir /srv --no-seed   get it, verify it, exit
@@ -91,9 +92,17 @@ def file_name(score: Score, output: str | None) -> str:
     return output
 
 
+def check_reach(score: Score) -> None:
+    """Raises ScoreError for parts of which the wire's 32-bit numbers (BEP 3) cannot reach the end."""
+    if min(score.size_bytes, score.part_size_bytes) > MAX_PART_BYTES:
+        text = f"parts of {score.part_size_bytes} bytes: members reach no further than 4 GiB into a part"
+        raise ScoreError(f"{safe(score.name)}: {text}: compose it with a smaller part size")
+
+
 def perform(arguments: argparse.Namespace, console: Console) -> int:
     """Run the member; returns the exit code, or raises the error or signal that ended it."""
     score = read_score(arguments.orch)
+    check_reach(score)
     storage = Storage(
         arguments.dir, file_name(score, arguments.output), score.size_bytes, force=arguments.force
     )

@@ -207,6 +207,9 @@ class Storage:
         """
         try:
             os.fsync(self._fd)
+            # Who removed NAME.part may have let another member begin one, which is not whole.
+            if not os.path.samestat(os.lstat(self.part_path), os.fstat(self._fd)):
+                raise StorageError(f"{self.part_path} was replaced meanwhile: start again")
             if sys.platform == "win32":
                 with self._renaming:
                     os.close(self._fd)

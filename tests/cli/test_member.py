@@ -120,6 +120,14 @@ def test_a_broken_orch_is_code_3_and_names_the_line(
     assert fails(programs, 3, orch) == f"{orch}: line 6: 10 parts, but 40000 bytes in parts of 16384 make 3"
 
 
+def test_parts_beyond_the_reach_of_the_wire_are_code_3(programs: Programs, tmp_path: Path) -> None:
+    size = (1 << 32) + 1
+    orch = tmp_path / "huge.bin.orch"
+    orch.write_text(f"127.0.0.1:1\nhuge.bin\n{'0' * 40}\n{size}\n{size}\n1\n{'0' * 40}\n")
+    assert "compose it with a smaller part size" in fails(programs, 3, orch, "--dir", tmp_path)
+    assert not (tmp_path / "huge.bin.part").exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"d8:announce3:abce", b"\xff\xfe" * 50], ids=str)
 def test_what_is_no_orch_is_code_3(programs: Programs, tmp_path: Path, content: bytes) -> None:
     orch = tmp_path / "x.orch"

@@ -357,6 +357,19 @@ def test_what_was_installed_can_still_be_read(storage: Storage) -> None:
     assert memory == DATA
 
 
+def test_a_part_file_that_is_not_ours_any_more_does_not_get_the_name(storage: Storage, folder: Path) -> None:
+    write_all(storage)
+    (folder / f"{NAME}.part").unlink()
+    other = Storage(folder, NAME, len(DATA))
+    try:
+        other.open_part()
+        with pytest.raises(StorageError, match="was replaced meanwhile"):
+            storage.install()
+    finally:
+        other.close()
+    assert names(folder) == [f"{NAME}.part"]
+
+
 def test_a_file_that_appeared_meanwhile_is_not_replaced(storage: Storage, folder: Path) -> None:
     write_all(storage)
     (folder / NAME).write_bytes(b"mine")
