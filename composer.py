@@ -7,6 +7,11 @@ One read of the file gives the SHA-1 of the whole and of each part. The .orch
 
 from __future__ import annotations
 
+from orchestra.signals import quiet_interrupts
+
+if __name__ == "__main__":
+    quiet_interrupts()
+
 import sys
 import unicodedata
 from argparse import Namespace

@@ -8,6 +8,11 @@ What a conductor knows and answers is in orchestra/tracker.py.
 
 from __future__ import annotations
 
+from orchestra.signals import quiet_interrupts
+
+if __name__ == "__main__":
+    quiet_interrupts()
+
 import argparse
 import errno
 import os
