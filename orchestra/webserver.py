@@ -156,7 +156,16 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
     A round with many busy connections is long, and those who wait would wait for as many rounds.
     """
 
-    channel_class = _Channel
+    @staticmethod
+    def channel_class(server: Any, sock: socket, addr: Any, adj: Any, map: dict[int, Any]) -> None:  # noqa: A002
+        """Open a channel, unless the connection has been reset already: macOS says so only now.
+
+        waitress would close the listening socket.
+        """
+        try:
+            _Channel(server, sock, addr, adj, map=map)
+        except OSError:
+            sock.close()
 
     def handle_accept(self) -> None:
         """Let in all who wait, within reason."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import queue
 import socket
@@ -243,6 +244,22 @@ def test_all_who_wait_are_let_in_at_once() -> None:
     assert len(connections) == before + 20
     for each in [*connections.values(), *waiting]:
         each.close()
+
+
+def test_a_connection_that_is_reset_while_it_is_let_in_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[object] = []
+
+    class Reset(webserver._Channel):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            if not refused:
+                refused.append(arguments)
+                raise OSError(errno.EINVAL, "Invalid argument")
+            super().__init__(*arguments, **named)
+
+    monkeypatch.setattr(webserver, "_Channel", Reset)
+    with serving() as address:
+        assert rest_of(open_to(address)) == b""
+        assert ask(address, GOOD).endswith(ANSWER)
 
 
 def test_it_ends_at_once_although_connections_are_open() -> None:
