@@ -52,9 +52,10 @@ class Bitfield:
 
     def remove(self, index: int) -> bool:
         """Clear one bit; True when it was set before."""
-        if index not in self:
+        mask = 0x80 >> (index & 7)
+        if not self._bits[index >> 3] & mask:
             return False
-        self._bits[index >> 3] &= ~(0x80 >> (index & 7)) & 0xFF
+        self._bits[index >> 3] ^= mask
         self.count -= 1
         return True
 

@@ -28,6 +28,9 @@ class PartState(IntEnum):
     HAVE = 3
 
 
+MISSING = int(PartState.MISSING)
+
+
 class Picker:
     """The state of every part, and the choice among the missing ones.
 
@@ -64,7 +67,8 @@ class Picker:
 
     def mark_have(self, index: int) -> None:
         """A part was verified and is on disk."""
-        if self._missing.remove(index):
+        if self._states[index] == MISSING:
+            self._missing.remove(index)
             self._leave_bucket(index)
         self._states[index] = PartState.HAVE
         self.have.add(index)
@@ -112,21 +116,23 @@ class Picker:
         first = self._first_in_order(have) if self.in_order else self._rarest(have)
         if first is None:
             return range(0)
-        rarity = self._availability[first]
-        stop = first + 1
-        while (
-            stop < self.parts
-            and stop - first < self._extent_parts
-            and self._states[stop] == PartState.MISSING
-            and self._availability[stop] == rarity
-            and stop in have
-        ):
-            stop += 1
+        stop = first + self._alike(first, have)
         for index in range(first, stop):
             self._missing.remove(index)
             self._leave_bucket(index)
         self._states[first:stop] = bytes((PartState.IN_FLIGHT,)) * (stop - first)
         return range(first, stop)
+
+    def _alike(self, first: int, have: Bitfield) -> int:
+        """How many parts from `first` on, up to an extent, are missing, as rare as it, and in `have`."""
+        end = min(first + self._extent_parts, self.parts)
+        states, rarities = self._states[first:end], self._availability[first:end]
+        count = len(states) - len(states.lstrip(bytes((MISSING,))))
+        rarity, complete = rarities[0], have.complete
+        for number in range(1, count):
+            if rarities[number] != rarity or not (complete or first + number in have):
+                return number
+        return count
 
     def _first_in_order(self, have: Bitfield) -> int | None:
         missing = self._states.find(PartState.MISSING, self._first_missing)

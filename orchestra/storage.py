@@ -35,6 +35,7 @@ _SAFE_FLAGS = (
 )
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
+RESERVE_STEP_BYTES = 32 << 20
 _CANNOT_RESERVE = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 """What a file system says that has no way to reserve."""
 
@@ -55,6 +56,7 @@ class Storage:
         self.size_bytes = size_bytes
         self._force = force
         self._fd = -1
+        self._reserved_bytes = 0
         # Only for systems where an open file cannot be renamed: keeps readers away meanwhile.
         self._renaming = threading.Lock()
 
@@ -164,15 +166,18 @@ class Storage:
             f"{self.part_path}: the disk is too full: {needed_bytes} bytes are needed, {free_bytes} are free"
         )
 
-    def reserve(self) -> None:
-        """Claim the disk space for the whole composition, so that it cannot run out on the way.
+    def reserve_some(self) -> bool:
+        """Claim the disk space for the next RESERVE_STEP_BYTES, so that it cannot run out on the way.
 
-        Raises StorageError.
+        True while there is more to claim. Raises StorageError.
         """
+        start = self._reserved_bytes
+        length = min(RESERVE_STEP_BYTES, self.size_bytes - start)
+        self._reserved_bytes += length
         try:
-            if self.size_bytes and hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(self._fd, 0, self.size_bytes)
-                return
+            if length and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._fd, start, length)
+                return self._reserved_bytes < self.size_bytes
         except OSError as error:
             if error.errno not in _CANNOT_RESERVE:
                 raise storage_error(self.part_path, error, "reserving space") from error
@@ -180,6 +185,7 @@ class Storage:
             os.ftruncate(self._fd, self.size_bytes)
         except OSError as error:
             raise storage_error(self.part_path, error, "reserving space") from error
+        return False
 
     # Reading and writing
 

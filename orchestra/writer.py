@@ -69,6 +69,7 @@ class Writer(Worker):
         self._digest = digest
         self._along_bytes = 0
         self._failed = False
+        self._reserving = False
         self._shown_at_s = time.monotonic()
 
     def work(self) -> None:
@@ -78,7 +79,7 @@ class Writer(Worker):
                 self._open()
             except OrchestraError as error:
                 self._fail(error)
-            while self._take(self.inbox.get()):
+            while self._take_or_reserve():
                 pass
         finally:
             # Only now is nothing passed on any more that would have to be given back.
@@ -109,8 +110,7 @@ class Writer(Worker):
         right = self._check() if held_bytes else bytearray(parts)
         if not self._is_told_to_stop():
             self._report(Checked(right, installed=False))
-            # Meanwhile the first peers are found: reserving takes its time on some file systems.
-            storage.reserve()
+            self._reserving = True
 
     def _is_told_to_stop(self) -> bool:
         """Before Checked nobody sends anything else."""
@@ -133,6 +133,17 @@ class Writer(Worker):
             self._report(CheckProgress(checked_bytes))
 
     # Working
+
+    def _take_or_reserve(self) -> bool:
+        """Do what the next message says; while there is none, go on reserving disk space."""
+        if self._reserving and self.inbox.empty():
+            try:
+                self._reserving = self._storage.reserve_some()
+            except StorageError as error:
+                self._reserving = False
+                self._fail(error)
+            return True
+        return self._take(self.inbox.get())
 
     def _take(self, message: Write | Forget | Install | Stop) -> bool:
         match message:

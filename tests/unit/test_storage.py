@@ -44,6 +44,11 @@ def forcing(folder: Path) -> Iterator[Storage]:
     made.close()
 
 
+def reserve(storage: Storage) -> None:
+    while storage.reserve_some():
+        pass
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -51,7 +56,7 @@ def names(folder: Path) -> list[str]:
 def write_all(storage: Storage) -> None:
     """What a download comes to."""
     storage.open_part()
-    storage.reserve()
+    reserve(storage)
     storage.write([memoryview(DATA)], 0)
 
 
@@ -153,7 +158,7 @@ def test_the_part_file_is_made_and_the_folder_too(tmp_path: Path) -> None:
 def test_what_a_part_file_holds_is_kept(storage: Storage, folder: Path) -> None:
     (folder / f"{NAME}.part").write_bytes(DATA[:3000])
     assert storage.open_part() == 3000
-    storage.reserve()
+    reserve(storage)
     assert (folder / f"{NAME}.part").read_bytes() == DATA[:3000] + bytes(2000)
 
 
@@ -307,7 +312,7 @@ def test_a_disk_that_fills_while_space_is_reserved_is_a_storage_error(
     refusing(monkeypatch, code)
     storage.open_part()
     with pytest.raises(StorageError, match=message):
-        storage.reserve()
+        reserve(storage)
 
 
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL])
@@ -316,7 +321,7 @@ def test_a_file_system_that_cannot_reserve_is_good_enough(
 ) -> None:
     refusing(monkeypatch, code)
     storage.open_part()
-    storage.reserve()
+    reserve(storage)
     assert (folder / f"{NAME}.part").stat().st_size == len(DATA)
 
 
@@ -453,7 +458,7 @@ def test_an_empty_composition_is_a_file_too(folder: Path) -> None:
     try:
         assert not storage.open_installed()
         assert storage.open_part() == 0
-        storage.reserve()
+        reserve(storage)
         storage.install()
     finally:
         storage.close()
