@@ -175,7 +175,10 @@ def give_hints(score: Score, arguments: Namespace, console: Console) -> None:
     if arguments.conductor is None:
         console.note(f"composer: no conductor given, so {DEFAULT_CONDUCTOR}: line 1 can be edited later")
     if score.name != arguments.file.name:
-        console.note("composer: the name is in composed Unicode (NFC) there, and otherwise on this disk")
+        console.note(
+            "composer: the .orch has the name in composed Unicode (NFC), this disk otherwise: "
+            "rename the file if a member does not find it"
+        )
     problem = client_problem(score)
     if problem:
         console.note(f"composer: {problem}")

@@ -136,7 +136,7 @@ def fingerprint(requirement_file: str = "") -> str:
 def installed() -> dict[str, str]:
     """Requirement files that are installed, with their fingerprints, as the stamp says.
 
-    None when the environment is missing, half-made, or made for another Python or place.
+    An empty dictionary when the environment is missing, half-made, or made for another Python or place.
     """
     try:
         stamp = json.loads(STAMP.read_text(encoding="utf-8"))
