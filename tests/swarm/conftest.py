@@ -19,14 +19,6 @@ def long_piece(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition
 
 
 @pytest.fixture(scope="session")
-def crowd_piece(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
-    """128 MiB: long enough that members who start together are there together."""
-    folder = tmp_path_factory.mktemp("crowd")
-    yield compose(folder / "source", 128 * MIB, 256 * 1024, name="crowd.bin")
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
 def piece(tmp_path_factory: pytest.TempPathFactory) -> Composition:
     """32 MiB and a bit in parts of 64 KiB."""
     return compose(tmp_path_factory.mktemp("piece") / "source", 32 * MIB + 12345, 65536)
