@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import select
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,7 +73,10 @@ class Member:
             if reason:
                 self.session.quit(reason)
             self._ended = self.wait_for(Ended)
+            deadline = time.monotonic() + PATIENCE_S
             self.session.join()
+            while self.session.stuck and time.monotonic() < deadline:
+                self.session.join()  # on a busy machine half a second may be too short
             assert self.session.stuck == []
         assert self._ended is not None
         return self._ended
@@ -121,12 +126,11 @@ def test_no_seed_ends_by_itself(composition: Composition, tmp_path: Path, member
 def test_an_end_does_not_wait_for_a_peer_that_never_answers_the_call(
     composition: Composition, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dialling, given_up = threading.Event(), threading.Event()
+    dialling = threading.Event()
 
     def hang(_address: Address, _timeout_s: float, *, cancel: netutils.Cancel) -> Any:
         dialling.set()
-        while not cancel.is_set:
-            given_up.wait(0.01)
+        select.select([cancel], [], [], 2 * PATIENCE_S)
         raise ConnectionAbortedError("given up")
 
     monkeypatch.setattr(netutils, "dial", hang)
@@ -134,7 +138,6 @@ def test_an_end_does_not_wait_for_a_peer_that_never_answers_the_call(
     members.append(member)
     assert dialling.wait(PATIENCE_S)
     assert member.end("q").complete
-    assert member.session.stuck == []
 
 
 def test_no_seed_does_not_wait_for_such_a_peer_either(
@@ -149,15 +152,13 @@ def test_no_seed_does_not_wait_for_such_a_peer_either(
             assert dialling.wait(PATIENCE_S)
             return real(address, timeout_s, cancel=cancel)
         dialling.set()
-        while not cancel.is_set:
-            threading.Event().wait(0.01)
+        select.select([cancel], [], [], 2 * PATIENCE_S)
         raise ConnectionAbortedError("given up")
 
     monkeypatch.setattr(netutils, "dial", hang)
     leecher = Member(composition, tmp_path, members=(("127.0.0.1", 1), seeder), seed=False)
     members.append(leecher)
     assert leecher.end() == Ended("complete", complete=True, error=None)
-    assert leecher.session.stuck == []
 
 
 def test_the_file_is_closed_only_when_nobody_reads_from_it_any_more(
