@@ -23,6 +23,8 @@ from orchestra.wire import BLOCK_BYTES, Blocks, encode_cancels, encode_requests
 MAX_DEPTH = 192
 """3 MiB outstanding: more is slower on a fast link, and never needed on a slow one."""
 LEAST_DEPTH = 4
+FAIR_ROUNDS = 8
+LEAST_FAIR_DEPTH = 8
 SNUB_S = 20.0
 MAX_STRAY_BLOCKS = 512
 """Blocks that came unasked, or too late, before a peer is closed: a choke or a cancel leaves some."""
@@ -62,7 +64,7 @@ class Downloads:
         """Ask `peer` for more blocks, when its queue has run low enough to make that worth a call."""
         if peer.choking_us or peer.closing or not peer.interesting:
             return
-        depth = 1 if peer.snubbed else min(peer.depth, peer.max_requests)
+        depth = 1 if peer.snubbed else min(peer.depth, peer.max_requests, self._fair_depth(peer))
         room = depth - len(peer.outstanding)
         if room <= 0 or room < depth // 4:
             return
@@ -81,6 +83,20 @@ class Downloads:
         peer.engaged = True
         peer.outstanding.update(keys)
         peer.link.send(encode_requests(self._geometry.spans(keys)))
+
+    def _fair_depth(self, peer: Peer) -> int:
+        """How many blocks to ask of a complete peer that others want as well.
+
+        What several ask for before they hear of each other's parts, the peer uploads several times: so each
+        asks for a small share of what is missing. It matters for compositions of a few seconds.
+        """
+        if not peer.have.complete:
+            return MAX_DEPTH
+        sharers = sum(other.downloads_too for other in self._peers.values())
+        if not sharers:
+            return MAX_DEPTH
+        missing_blocks = self._picker.missing * self._geometry.blocks_per_part
+        return max(LEAST_FAIR_DEPTH, missing_blocks // (FAIR_ROUNDS * (sharers + 1)))
 
     def _flight_for(self, peer: Peer) -> Flight | None:
         """Askable parts that `peer` has begun, else some that were orphaned, else new ones."""

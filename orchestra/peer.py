@@ -22,6 +22,11 @@ FIRST_DEPTH = 32
 class Link(Outbox, Protocol):
     """The orchestrator's hold on a connection: send, or end it. Neither blocks."""
 
+    @property
+    def downloads_too(self) -> bool:
+        """True for a partial peer that has something or wants something."""
+        return self.counted and (self.have.count > 0 or self.interested)
+
     def close(self, reason: str) -> None:
         """Shut the connection down; its last word LinkClosed follows, with this reason."""
 
@@ -84,6 +89,11 @@ class Peer:
     batch_blocks: int = 4
     """How many blocks to read and send at once: a fraction of a second of this peer's speed."""
     batch_sent_at_s: float = 0.0
+
+    @property
+    def downloads_too(self) -> bool:
+        """True for a partial peer that has something or wants something."""
+        return self.counted and (self.have.count > 0 or self.interested)
 
     def close(self, reason: str) -> None:
         """End the connection; its last word follows."""

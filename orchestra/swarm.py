@@ -311,7 +311,7 @@ class Swarm:
 
     def _choose_order(self) -> None:
         """In order is best for the disk and the whole-file hash, and harms nobody when we are alone."""
-        others = any(peer.counted and (peer.have.count or peer.interested) for peer in self.peers.values())
+        others = any(peer.downloads_too for peer in self.peers.values())
         self.picker.in_order = not self._others_download and not others
 
     @property

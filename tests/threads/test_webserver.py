@@ -157,7 +157,9 @@ def test_a_broken_request_gets_a_reason_and_hurts_nobody(
     assert expected in reply or (len(request) > 50_000 and reply == b""), reply
     assert b"Traceback" not in reply
     assert ask(conductor, GOOD).endswith(b"e")
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    # "Task queue depth" only says that this machine is busy.
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not [record for record in warnings if record.name != "waitress.queue"]
 
 
 def test_whoever_leaves_before_the_answer_leaves_nothing_in_the_log(
@@ -169,7 +171,9 @@ def test_whoever_leaves_before_the_answer_leaves_nothing_in_the_log(
     monkeypatch.setattr(webserver._Channel, "write_soon", gone)
     with serving() as address:
         assert [ask(address, request) for request in (GOOD, b"garbage\r\n\r\n")] == [b"", b""]
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    # "Task queue depth" only says that this machine is busy.
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not [record for record in warnings if record.name != "waitress.queue"]
 
 
 def test_a_query_of_10_mib_is_not_read_to_its_end(conductor: Address) -> None:
