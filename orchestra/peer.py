@@ -22,11 +22,6 @@ FIRST_DEPTH = 32
 class Link(Outbox, Protocol):
     """The orchestrator's hold on a connection: send, or end it. Neither blocks."""
 
-    @property
-    def downloads_too(self) -> bool:
-        """True for a partial peer that has something or wants something."""
-        return self.counted and (self.have.count > 0 or self.interested)
-
     def close(self, reason: str) -> None:
         """Shut the connection down; its last word LinkClosed follows, with this reason."""
 

@@ -272,7 +272,7 @@ def test_where_no_blocks_come_little_is_heard_at_a_time(desk: Desk) -> None:
     _, peer = desk.up()
     count = 20_000
     peer.send(encode_haves([5]) * count)
-    heard = []
+    heard: list[int] = []
     while sum(heard) < count:
         said = told(desk.reports.next(Received).messages)
         assert set(said) == {("have", 5)}

@@ -14,7 +14,9 @@ import pytest
 from orchestra.bitfield import Bitfield
 from orchestra.downloads import (
     END_GAME_SOURCES,
+    FAIR_ROUNDS,
     LEAST_DEPTH,
+    LEAST_FAIR_DEPTH,
     MAX_DEPTH,
     SNUB_S,
     Downloads,
@@ -146,6 +148,28 @@ def test_a_part_is_asked_of_one_peer_only() -> None:
     assert desk.deliver(one, [0, 1, 2]) == [0, 1, 2]
     one.depth = 6
     assert desk.fill(one) == [6, 7]
+
+
+def test_of_a_complete_peer_that_others_want_too_only_a_share_is_asked() -> None:
+    desk = Desk(100)
+    seeder, partial, idle = desk.join(depth=100), desk.join(bitfield(100, *range(50)), depth=100), desk.join()
+    idle.choking_us, idle.counted, idle.have = True, True, bitfield(100)
+    assert len(desk.fill(seeder)) == 100, "nobody else downloads"
+    desk.downloads.give_back(seeder)
+    partial.counted = True
+    assert len(desk.fill(seeder)) == 400 // (FAIR_ROUNDS * 2)
+    assert len(desk.fill(partial)) == 100
+    desk.downloads.give_back(seeder)
+    idle.interested = True
+    desk.downloads.give_back(partial)
+    assert len(desk.fill(seeder)) == 400 // (FAIR_ROUNDS * 3)
+
+
+def test_a_share_is_never_so_small_that_the_line_falls_idle() -> None:
+    desk = Desk(6)
+    seeder, other = desk.join(depth=100), desk.join(bitfield(6, 1))
+    other.counted = other.choking_us = True
+    assert len(desk.fill(seeder)) == LEAST_FAIR_DEPTH
 
 
 def test_odd_sizes_are_asked_for_by_their_exact_lengths() -> None:
