@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import queue
 import select
 import threading
 import time
@@ -15,15 +16,16 @@ import pytest
 
 import netutils
 from netutils import Address
+from orchestra.connection import Identity
 from orchestra.errors import BusyError, NetworkError, StorageError
-from orchestra.messages import Complete, Ended, Listening, Stop
+from orchestra.messages import Complete, Ended, LinkClosed, Listening, Stop
 from orchestra.orchestrator import Orchestrator
-from orchestra.session import PEER_ID_PREFIX, Session, new_peer_id
+from orchestra.session import PEER_ID_PREFIX, Connector, Session, new_peer_id
 from orchestra.storage import Storage
 from orchestra.worker import Worker
 from tests.compositions import Composition, compose
 from tests.fakeconductor import FakeConductor, http_reply, replying
-from tests.fakes import PATIENCE_S, ScriptedPeer
+from tests.fakes import INFO_HASH, OUR_ID, PATIENCE_S, ScriptedPeer, loopback_pair
 
 SIZE_BYTES, PART_BYTES = 3_000_000, 65536
 
@@ -256,6 +258,24 @@ def test_it_announces_itself_to_the_conductor_and_says_goodbye(
         listener.accept()[0].close()  # it has read the answer, and calls whom it names
         members[0].end("q")
         assert b"event=stopped" in conductor.requests.get(timeout=PATIENCE_S)
+
+
+def test_the_connector_knows_its_running_connections_and_closes_those_it_refuses() -> None:
+    inbox: queue.Queue[Any] = queue.Queue()
+    connector = Connector(Identity(INFO_HASH, OUR_ID, 8, 16384), inbox)
+    ours, theirs = loopback_pair()
+    connection = connector.adopt(5, ours, ("127.0.0.1", 1))
+    assert connector.running == [connection]
+    connection.close("over")
+    assert inbox.get(timeout=PATIENCE_S) == LinkClosed(5, "over")
+    connection.join(PATIENCE_S)
+    assert connector.running == []
+    theirs.close()
+    ours, theirs = loopback_pair()
+    connector.refuse(ours)
+    with ScriptedPeer(theirs) as caller:
+        assert caller.wait_for_end() == 0
+    connector.close()
 
 
 def test_every_session_has_a_peer_id_of_its_own() -> None:
