@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import queue
 import select
 import threading
 import time
