@@ -8,6 +8,11 @@ and draws it, passes on keys and signals, and ends with the exit code.
 
 from __future__ import annotations
 
+from orchestra.signals import quiet_interrupts
+
+if __name__ == "__main__":
+    quiet_interrupts()
+
 import argparse
 import signal
 from pathlib import Path
@@ -224,7 +229,7 @@ class View:
         if complete.downloaded_bytes:
             speed = humans.rate(complete.downloaded_bytes / max(complete.elapsed_s, 0.001))
             self._console.note(f"complete and verified in {humans.duration(complete.elapsed_s)}, {speed}")
-        self._console.say(complete.path)
+        self._console.say(safe(complete.path, 4096))
 
 
 if __name__ == "__main__":

@@ -183,6 +183,22 @@ def test_odd_sizes_are_asked_for_by_their_exact_lengths() -> None:
     assert desk.picker.have.complete
 
 
+def test_of_a_seeder_that_others_want_too_only_a_small_share_is_asked() -> None:
+    desk = Desk(64)
+    other = desk.join(bitfield(64))
+    other.counted, other.interested = True, True
+    assert len(desk.fill(desk.join())) == 16  # of 256 blocks, for two of us, an eighth of a half
+    other.interested = False
+    assert len(desk.fill(desk.join())) == FIRST_DEPTH
+
+
+def test_of_a_partial_peer_as_much_is_asked_as_ever() -> None:
+    desk = Desk(64)
+    partial = desk.join(bitfield(64, *range(60)))
+    partial.counted = True
+    assert len(desk.fill(partial)) == FIRST_DEPTH
+
+
 @pytest.mark.parametrize("obstacle", ["choking", "not interesting", "closing"])
 def test_nobody_is_asked_who_would_not_answer(obstacle: str) -> None:
     desk = Desk()
