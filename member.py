@@ -157,6 +157,7 @@ class View:
         self._score = score
         self._bar: Bar | None = None
         self._label = ""
+        self._finished = False
 
     def __enter__(self) -> View:
         return self
@@ -206,7 +207,9 @@ class View:
         )
         members = f"{progress.members} member{'s' if progress.members != 1 else ''}"
         complete = progress.parts_done == progress.parts
-        if complete:
+        if complete and not self._finished:
+            text = f"checking the whole  {members}"
+        elif complete:
             sent = humans.size(progress.uploaded_bytes)
             text = f"up {humans.rate(progress.upload_bytes_s)}, {sent} sent  {members}"
         else:
@@ -214,9 +217,10 @@ class View:
             parts = f"{progress.parts_done}/{progress.parts}"
             text = f"{parts}  {humans.rate(progress.rate_bytes_s)}  ETA {eta}  {members}"
         done_bytes = min(progress.parts_done * self._score.part_size_bytes, self._score.size_bytes)
-        self._draw("sharing" if complete else "getting", done_bytes, text)
+        self._draw("sharing" if self._finished else "getting", done_bytes, text)
 
     def _complete(self, complete: Complete) -> None:
+        self._finished = True
         self._no_bar()
         self._console.event(
             "complete",
