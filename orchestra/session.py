@@ -10,6 +10,7 @@ import os
 import queue
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import netutils
@@ -21,6 +22,7 @@ from orchestra.doorway import MAX_PEERS
 from orchestra.geometry import Geometry
 from orchestra.landing import Landing
 from orchestra.listener import Listener
+from orchestra.mailbox import Mailbox
 from orchestra.messages import Address, Ended, Quit
 from orchestra.orchestrator import STOPPING_S, Orchestrator, Phase, Ports, Task
 from orchestra.reader import Reader
@@ -47,9 +49,9 @@ def new_peer_id() -> bytes:
 class Connector:
     """Makes a Connection and starts its thread, for the orchestrator (doorway.Links)."""
 
-    def __init__(self, identity: Identity, inbox: queue.Queue[Any]) -> None:
+    def __init__(self, identity: Identity, report: Callable[[Any], None]) -> None:
         self._identity = identity
-        self._inbox = inbox
+        self._report = report
         self._pool: Pool[Landing] = Pool(RECEIVE_BUFFERS, Landing)
         self._cancel = netutils.Cancel()
         self._connections: list[Connection] = []
@@ -81,7 +83,7 @@ class Connector:
 
     def _start(self, key: int, address: Address, sock: Any) -> Connection:
         connection = Connection(
-            key, address, self._identity, self._inbox.put, sock=sock, pool=self._pool, cancel=self._cancel
+            key, address, self._identity, self._report, sock=sock, pool=self._pool, cancel=self._cancel
         )
         start_thread(connection)
         self._connections = [*self.running, connection]
@@ -92,7 +94,7 @@ class _OrchestratorThread(Worker):
     """Takes messages from the inbox, with the time, until the orchestrator has ended."""
 
     def __init__(
-        self, orchestrator: Orchestrator, inbox: queue.Queue[Any], main: queue.SimpleQueue[Any]
+        self, orchestrator: Orchestrator, inbox: Mailbox[Any], main: queue.SimpleQueue[Any]
     ) -> None:
         super().__init__("orchestrator", main.put)
         self._orchestrator = orchestrator
@@ -101,9 +103,8 @@ class _OrchestratorThread(Worker):
     def work(self) -> None:
         orchestrator, inbox = self._orchestrator, self._inbox
         while orchestrator.phase is not Phase.ENDED:
-            wait_s = orchestrator.wake_at_s - time.monotonic()
             try:
-                message = inbox.get(timeout=wait_s) if wait_s > 0 else inbox.get_nowait()
+                message = inbox.get(orchestrator.wake_at_s - time.monotonic())
             except queue.Empty:
                 orchestrator.tick(time.monotonic())
                 continue
@@ -130,10 +131,10 @@ class Session:
         geometry = Geometry(score.size_bytes, score.part_size_bytes)
         identity = Identity(score.info_hash, peer_id, score.parts, score.part_size_bytes)
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._orders: queue.Queue[Any] = queue.Queue(INBOX_MESSAGES)
+        self._orders: Mailbox[Any] = Mailbox(INBOX_MESSAGES)
         self._storage = storage
-        self._connector = Connector(identity, self._orders)
         report = self._orders.put
+        self._connector = Connector(identity, report)
         self._listener = Listener(port, report)
         self._reader = Reader(storage, geometry, MAX_PEERS * READS_AT_ONCE, report)
         self._digest = DigestWorker(storage, report)
@@ -181,7 +182,7 @@ class Session:
         """Ask for a clean stop; Ended follows. Once the orchestrator has ended nobody is asked any more."""
         while self._orchestrator.is_alive():
             with contextlib.suppress(queue.Full):
-                self._orders.put(Quit(reason), timeout=QUIT_LOOK_S)
+                self._orders.put(Quit(reason), QUIT_LOOK_S)
                 return
 
     def next_message(self) -> Any:

@@ -224,7 +224,7 @@ def test_a_bug_in_the_orchestrator_ends_the_member_and_is_not_hidden(
     member.session.join()
     with contextlib.suppress(queue.Full):
         while True:
-            session._orders.put_nowait(Stop())
+            session._orders.put(Stop(), 0)
     session.quit("q")  # nobody is there to take it: it must not wait
 
 
@@ -260,8 +260,8 @@ def test_it_announces_itself_to_the_conductor_and_says_goodbye(
 
 
 def test_the_connector_knows_its_running_connections_and_closes_those_it_refuses() -> None:
-    inbox: queue.Queue[Any] = queue.Queue()
-    connector = Connector(Identity(INFO_HASH, OUR_ID, 8, 16384), inbox)
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    connector = Connector(Identity(INFO_HASH, OUR_ID, 8, 16384), inbox.put)
     ours, theirs = loopback_pair()
     connection = connector.adopt(5, ours, ("127.0.0.1", 1))
     assert connector.running == [connection]

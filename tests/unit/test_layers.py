@@ -18,7 +18,7 @@ LAYERS: dict[str, str] = {
         """,
     # Files, sockets, and what threads are made of.
     "input and output": """
-        atomic buffers checking hashing landing logs positioned source storage tracker trackerapp
+        atomic buffers checking hashing landing logs mailbox positioned source storage tracker trackerapp
         trackerclient worker
         """,
     "threads": "announcer connection digest listener reader webserver writer",
