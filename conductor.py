@@ -15,7 +15,6 @@ if __name__ == "__main__":
 
 import argparse
 import errno
-import os
 import queue
 import socket
 import sys
@@ -38,8 +37,9 @@ EXAMPLES = """\
   conductor.py --host 192.168.1.1          on this address only
   conductor.py --port 0 --json             on any free port, which the `listening` event tells"""
 
-# Elsewhere a signal wakes a thread that waits for a queue; on Windows only the end of a timeout does.
-_LOOK_S = 0.5 if os.name == "nt" else None
+SIGNAL_LOOK_S = 0.5
+"""How long main waits for its queue at a stretch: a signal that comes just before it falls asleep does not
+wake it, nor does any on Windows."""
 
 
 def make_parser() -> cli.Parser:
@@ -118,7 +118,7 @@ def _wait_for_end(inbox: queue.SimpleQueue[Any]) -> Any:
     """The first message that ends a conductor: q, a signal, a crash."""
     while True:
         try:
-            message = inbox.get(timeout=_LOOK_S)
+            message = inbox.get(timeout=SIGNAL_LOOK_S)
         except queue.Empty:
             continue
         if message in ("q", "Q") or isinstance(message, Signalled | ThreadCrashed):

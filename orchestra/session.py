@@ -36,8 +36,9 @@ INBOX_MESSAGES = 256
 RECEIVE_BUFFERS = 12
 JOIN_S = 0.5
 QUIT_LOOK_S = 0.1
-# Elsewhere a signal wakes a thread that waits for a queue; on Windows only the end of a timeout does.
-_LOOK_S = 0.5 if os.name == "nt" else None
+SIGNAL_LOOK_S = 0.5
+"""How long main waits for its queue at a stretch: a signal that comes just before it falls asleep does not
+wake it, nor does any on Windows."""
 PEER_ID_PREFIX = b"-OR0100-"
 
 
@@ -189,7 +190,7 @@ class Session:
         """What the orchestrator, a key or a signal says next; Ended is the last."""
         while True:
             try:
-                message = self.inbox.get(timeout=_LOOK_S)
+                message = self.inbox.get(timeout=SIGNAL_LOOK_S)
             except queue.Empty:
                 continue
             if isinstance(message, ThreadCrashed):

@@ -19,7 +19,7 @@ from orchestra.connection import Identity
 from orchestra.errors import BusyError, NetworkError, StorageError
 from orchestra.messages import Complete, Ended, LinkClosed, Listening, Stop
 from orchestra.orchestrator import Orchestrator
-from orchestra.session import PEER_ID_PREFIX, Connector, Session, new_peer_id
+from orchestra.session import PEER_ID_PREFIX, SIGNAL_LOOK_S, Connector, Session, new_peer_id
 from orchestra.storage import Storage
 from orchestra.worker import Worker
 from tests.compositions import Composition, compose
@@ -226,6 +226,33 @@ def test_a_bug_in_the_orchestrator_ends_the_member_and_is_not_hidden(
         while True:
             session._orders.put(Stop(), 0)
     session.quit("q")  # nobody is there to take it: it must not wait
+
+
+class Sleepless:
+    """An inbox in which nothing comes for a while, and then something does."""
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+        self.timeouts: list[float | None] = []
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Empty the first time."""
+        self.timeouts.append(timeout)
+        if len(self.timeouts) == 1:
+            raise queue.Empty
+        return self.message
+
+
+def test_main_never_waits_so_long_that_a_signal_goes_unseen(
+    composition: Composition, members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members.append(Member(composition, composition.folder))
+    inbox = Sleepless(Listening("somewhere", 1))
+    with monkeypatch.context() as patched:
+        patched.setattr(members[0].session, "inbox", inbox)
+        assert members[0].session.next_message() == inbox.message
+    # Woken without a message it waits again, and never without an end.
+    assert inbox.timeouts == [SIGNAL_LOOK_S, SIGNAL_LOOK_S]
 
 
 def test_a_peer_that_speaks_nonsense_does_not_disturb_anybody(
