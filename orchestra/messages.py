@@ -227,7 +227,7 @@ class ReadFailed:
     reason: str
 
 
-# Orchestrator and writer -> digest; digest -> orchestrator
+# Orchestrator -> writer -> digest; digest -> orchestrator
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ from orchestra.swarm import Swarm
 from orchestra.worker import ThreadCrashed
 
 TICK_S = 1.0
-DIGEST_STEP_BYTES = 1 << 20
+DIGEST_STEP_BYTES = 8 << 20
 WANTED_MEMBERS = 50
 STOPPING_S = 0.8
 """How long a stop may take before the orchestrator gives up on threads that do not answer."""
@@ -99,7 +99,6 @@ class Ports:
     listener: Inbox
     writer: Inbox
     reader: Inbox
-    digest: Inbox
     announcer: Inbox
     main: Inbox
     threads: frozenset[str]
@@ -252,7 +251,7 @@ class Orchestrator:
         ready_bytes = min(self._prefix_parts * geometry.part_size_bytes, geometry.size_bytes)
         if ready_bytes - self._digested_bytes >= DIGEST_STEP_BYTES or self._prefix_parts == parts:
             self._digested_bytes = ready_bytes
-            self._ports.digest.put(Digest(ready_bytes))
+            self._ports.writer.put(Digest(ready_bytes))
 
     def _digested(self, sha1: bytes, now_s: float) -> None:
         if self.phase is not Phase.ACTIVE or not self.swarm.complete:

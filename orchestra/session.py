@@ -153,7 +153,6 @@ class Session:
             listener=self._listener,
             writer=self._writer.inbox,
             reader=self._reader.inbox,
-            digest=self._digest.inbox,
             announcer=self._announcer,
             main=self.inbox,
             threads=frozenset(worker.name for worker in self._workers),

@@ -16,20 +16,19 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestra.checking import check_open_file
+from orchestra.digestfeed import DigestFeed
 from orchestra.errors import OrchestraError, StorageError
 from orchestra.geometry import Geometry
 from orchestra.messages import (
-    Along,
-    Buffer,
     Checked,
     CheckProgress,
+    Digest,
     DiskFailed,
     Forget,
     Inbox,
     Install,
     Installed,
     PartsWritten,
-    Spoilt,
     Stop,
     ThreadEnded,
     Write,
@@ -55,19 +54,18 @@ class PartHash:
 
 
 class Writer(Worker):
-    """Takes Write, Forget, Install, Stop; reports Checked, PartsWritten, Installed, DiskFailed."""
+    """Takes Write, Forget, Digest, Install, Stop; reports Checked, PartsWritten, Installed, DiskFailed."""
 
     def __init__(
         self, storage: Storage, score: Score, digest: Inbox, report: Callable[[Any], None]
     ) -> None:
         super().__init__("writer", report)
-        self.inbox: queue.SimpleQueue[Write | Forget | Install | Stop] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[Write | Forget | Digest | Install | Stop] = queue.SimpleQueue()
         self._storage = storage
         self._score = score
         self._geometry = Geometry(score.size_bytes, score.part_size_bytes)
         self._hashes: dict[int, PartHash] = {}
-        self._digest = digest
-        self._along_bytes = 0
+        self._feed = DigestFeed(score.size_bytes, digest)
         self._failed = False
         self._reserving = False
         self._shown_at_s = time.monotonic()
@@ -82,8 +80,7 @@ class Writer(Worker):
             while self._take_or_reserve():
                 pass
         finally:
-            # Only now is nothing passed on any more that would have to be given back.
-            self._digest.put(Stop())
+            self._feed.end()
         self._report(ThreadEnded(self.name))
 
     def _fail(self, error: OrchestraError) -> None:
@@ -135,8 +132,12 @@ class Writer(Worker):
     # Working
 
     def _take_or_reserve(self) -> bool:
-        """Do what the next message says; while there is none, go on reserving disk space."""
-        if self._reserving and self.inbox.empty():
+        """Do what the next message says; while there is none, there is time for the digest, and to reserve
+        disk space."""
+        if not self.inbox.empty():
+            return self._take(self.inbox.get())
+        self._feed.idle()
+        if self._reserving:
             try:
                 self._reserving = self._storage.reserve_some()
             except StorageError as error:
@@ -145,12 +146,14 @@ class Writer(Worker):
             return True
         return self._take(self.inbox.get())
 
-    def _take(self, message: Write | Forget | Install | Stop) -> bool:
+    def _take(self, message: Write | Forget | Digest | Install | Stop) -> bool:
         match message:
             case Write():
                 self._write(message)
             case Forget(index):
                 self._hashes.pop(index, None)
+            case Digest(up_to_bytes):
+                self._feed.ready(up_to_bytes, hurried=not self.inbox.empty())
             case Install():
                 self._install()
             case Stop():
@@ -170,22 +173,11 @@ class Writer(Worker):
                 self._hash_run(run, good, bad)
         except StorageError as error:
             self._fail(error)
-        self._pass_on(message.buffer, runs)
+        self._feed.written(message.buffer, runs, hurried=not self.inbox.empty())
         if bad:
-            # What comes of such a part may have to be forgotten: from now on only what is on disk counts.
-            if self._along_bytes > 0:
-                self._digest.put(Spoilt())
-            self._along_bytes = -1
+            self._feed.part_was_wrong()
         if good or bad:
             self._report(PartsWritten(good, bad))
-
-    def _pass_on(self, buffer: Buffer, runs: list[Blocks]) -> None:
-        """Hand what came in order from the start to the digest thread: it need not read that from disk."""
-        if len(runs) == 1 and runs[0].offset == self._along_bytes:
-            self._along_bytes += runs[0].length
-            self._digest.put(Along(buffer, runs[0]))
-        else:
-            buffer.give_back()
 
     def _hash_run(self, run: Blocks, good: list[int], bad: list[int]) -> None:
         """Feed each view to its parts' hashes; a part that is whole goes to `good` or `bad`."""

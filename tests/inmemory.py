@@ -221,7 +221,6 @@ class Member:
             listener=Inbox(world, self._listen),
             writer=Inbox(world, self._write, DISK_S),
             reader=Inbox(world, self._read, DISK_S),
-            digest=Inbox(world, self._digest, DISK_S),
             announcer=Inbox(world, self._announce, LATENCY_S),
             main=Inbox(world, self.told.append),
             threads=frozenset({"listener", "writer", "reader", "digest", "announcer"}),
@@ -360,7 +359,7 @@ class Member:
         if not message.outbox.send(shipment):
             shipment.give_back()
 
-    def _write(self, message: Write | Forget | Install | Stop) -> None:
+    def _write(self, message: Write | Forget | Digest | Install | Stop) -> None:
         match message:
             case Write(buffer, runs):
                 judged = [verdict for run in runs for verdict in self._store(run)]
@@ -373,6 +372,9 @@ class Member:
                     self.tell(PartsWritten(good, bad))
             case Forget(index):
                 self._received.pop(index, None)
+            case Digest(up_to_bytes):
+                if up_to_bytes == self.world.score.size_bytes:
+                    self.tell(Digested(hashlib.sha1(self.data).digest()))
             case Install():
                 self.tell(Installed(self.world.score.name))
             case Stop():
@@ -397,7 +399,3 @@ class Member:
                 judged.append((index, hashlib.sha1(part).digest() == score.part_sha1(index)))
             position += length
         return judged
-
-    def _digest(self, message: Digest) -> None:
-        if message.up_to_bytes == self.world.score.size_bytes:
-            self.tell(Digested(hashlib.sha1(self.data).digest()))

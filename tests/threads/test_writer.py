@@ -7,6 +7,7 @@ import hashlib
 import os
 import queue
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from orchestra import writer as writer_module
+from orchestra.digestfeed import HURRIED_SHARE
 from orchestra.errors import BusyError, StorageError
 from orchestra.messages import (
     Along,
@@ -312,6 +314,30 @@ def test_what_comes_in_order_from_the_start_goes_along_to_be_hashed(desk: Desk) 
     hashed = hashlib.sha1(b"".join(view for message in told[:-1] for view in message.run.views))
     assert hashed.digest() == hashlib.sha1(DATA[:50_010]).digest()
     assert [buffer.returns for buffer in (first, second, elsewhere, third)] == [0, 0, 1, 0]
+
+
+def test_while_blocks_wait_to_be_written_the_last_share_does_not_go_along(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = desk.start()
+    desk.reports.next(Checked)
+    all_wait = threading.Event()
+    write = Storage.write
+
+    def write_then(storage: Storage, views: list[memoryview], offset: int) -> None:
+        assert all_wait.wait(PATIENCE_S)
+        write(storage, views, offset)
+
+    monkeypatch.setattr(Storage, "write", write_then)
+    starts = range(0, len(DATA), PART_BYTES)
+    buffers = [desk.write(writer, run(start, min(PART_BYTES, len(DATA) - start))) for start in starts]
+    all_wait.set()
+    for _ in starts:
+        assert desk.reports.next(PartsWritten).bad == []
+    desk.stop(writer)
+    along = [message.run.offset for message in desk.along() if isinstance(message, Along)]
+    assert along == [start for start in starts if start < HURRIED_SHARE * len(DATA)]
+    assert [buffer.returns for buffer in buffers] == [start not in along for start in starts]
 
 
 def test_after_a_wrong_part_what_went_along_is_spoilt_and_nothing_more_goes(desk: Desk) -> None:
