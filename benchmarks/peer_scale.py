@@ -87,8 +87,8 @@ def _pick_all(picker: Picker, peers: list[Bitfield]) -> float:
         for have in peers:
             parts = picker.pick(have)
             for index in parts:
-                picker.mark_checking(index)
-                picker.mark_have(index)
+                picker.mark_checking(range(index, index + 1))
+                picker.mark_arrived(range(index, index + 1))
     return time.perf_counter() - began_s
 
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from orchestra.flight import Flight
-from orchestra.geometry import Geometry
+from orchestra.geometry import Geometry, neighbours
 from orchestra.peer import Peer
 from orchestra.picker import PartState, Picker
 from orchestra.wire import BLOCK_BYTES, Blocks, encode_cancels, encode_requests
@@ -203,8 +203,8 @@ class Downloads:
             flight.sources.add(peer.key)
             flight.waiting -= stop - key
             if flight.waiting == 0:
-                for index in self._open_parts(flight):
-                    self._picker.mark_checking(index)
+                for parts in neighbours(self._open_parts(flight)):
+                    self._picker.mark_checking(parts)
                 flight.owner = None
                 if flight in self._orphans:
                     self._orphans.remove(flight)
@@ -236,7 +236,8 @@ class Downloads:
         """The writer has these parts on disk, and they are right."""
         for index in indices:
             del self._flights[index]
-            self._picker.mark_have(index)
+        for parts in neighbours(indices):
+            self._picker.mark_arrived(parts)
         self._disputed.difference_update(indices)
 
     def part_bad(self, index: int) -> None:
@@ -304,7 +305,7 @@ class Downloads:
             if waiting:
                 self._orphans.append(rest)
             else:
-                self._picker.mark_checking(index)
+                self._picker.mark_checking(range(index, index + 1))
 
     def find_snubs(self, now_s: float) -> list[Peer]:
         """Peers that owe us blocks and have sent none for SNUB_S; their debts are given back."""

@@ -6,6 +6,8 @@ are numbered part by part, as if each part had as many blocks as a full one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from orchestra.wire import BLOCK_BYTES, BlockSpan
 
 
@@ -44,16 +46,10 @@ class Geometry:
 
     def spans(self, keys: list[int]) -> list[BlockSpan]:
         """`span` of each of `keys`."""
-        per_part, size, last = self.blocks_per_part, self.part_size_bytes, self.parts - 1
-        found = []
-        for key in keys:
-            index = key // per_part
-            begin = (key - index * per_part) * BLOCK_BYTES
-            if begin + BLOCK_BYTES <= size and index < last:
-                found.append((index, begin, BLOCK_BYTES))
-            else:
-                found.append(self.span(key))
-        return found
+        per_part = self.blocks_per_part
+        if self.part_size_bytes % BLOCK_BYTES or max(keys, default=0) // per_part == self.parts - 1:
+            return [self.span(key) for key in keys]
+        return [(key // per_part, key % per_part * BLOCK_BYTES, BLOCK_BYTES) for key in keys]
 
     def part_of(self, key: int) -> int:
         """The part that a block belongs to."""
@@ -82,3 +78,15 @@ class Geometry:
         """True when a peer may ask for this block: inside its part, 1 to 16384 bytes."""
         index, begin, length = block
         return index < self.parts and 0 < length <= BLOCK_BYTES and begin + length <= self.part_length(index)
+
+
+def neighbours(indices: list[int]) -> Iterator[range]:
+    """`indices` in runs of numbers that follow one another."""
+    if indices and indices == list(range(indices[0], indices[0] + len(indices))):
+        yield range(indices[0], indices[0] + len(indices))
+        return
+    start = 0
+    for place in range(1, len(indices) + 1):
+        if place == len(indices) or indices[place] != indices[place - 1] + 1:
+            yield range(indices[start], indices[place - 1] + 1)
+            start = place

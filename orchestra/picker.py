@@ -66,16 +66,21 @@ class Picker:
         return sum(map(len, self._buckets))
 
     def mark_have(self, index: int) -> None:
-        """A part was verified and is on disk."""
+        """A part was found on disk, and verified."""
         if self._states[index] == MISSING:
             self._missing.remove(index)
             self._leave_bucket(index)
         self._states[index] = PartState.HAVE
         self.have.add(index)
 
-    def mark_checking(self, index: int) -> None:
-        """All blocks of a part that was in flight have arrived."""
-        self._states[index] = PartState.CHECKING
+    def mark_arrived(self, parts: range) -> None:
+        """Neighbouring parts that were in flight were verified and are on disk."""
+        self._move(parts, PartState.HAVE)
+        self.have.add_all(parts)
+
+    def mark_checking(self, parts: range) -> None:
+        """All blocks of neighbouring parts that were in flight have arrived."""
+        self._move(parts, PartState.CHECKING)
 
     def mark_missing(self, index: int) -> None:
         """A part in flight was given up, a checked one was wrong, or one we had went bad on disk."""
@@ -117,11 +122,15 @@ class Picker:
         if first is None:
             return range(0)
         stop = first + self._alike(first, have)
-        for index in range(first, stop):
-            self._missing.remove(index)
+        taken = range(first, stop)
+        self._missing.remove_all(taken)
+        for index in taken:
             self._leave_bucket(index)
-        self._states[first:stop] = bytes((PartState.IN_FLIGHT,)) * (stop - first)
-        return range(first, stop)
+        self._move(taken, PartState.IN_FLIGHT)
+        return taken
+
+    def _move(self, parts: range, state: PartState) -> None:
+        self._states[parts.start : parts.stop] = bytes((state,)) * len(parts)
 
     def _alike(self, first: int, have: Bitfield) -> int:
         """How many parts from `first` on, up to an extent, are missing, as rare as it, and in `have`."""

@@ -333,9 +333,10 @@ def encode_bitfield(data: bytes) -> bytes:
 
 def encode_requests(blocks: list[BlockSpan]) -> bytes:
     """One `request` message a block, laid one after the other, to be sent in one call."""
-    fields: list[int] = []
-    for block in blocks:
-        fields += (13, _REQUEST_ID, *block)
+    if not blocks:
+        return b""
+    fields = [13, _REQUEST_ID, 0, 0, 0] * len(blocks)
+    fields[2::5], fields[3::5], fields[4::5] = zip(*blocks, strict=True)
     return struct.pack(">" + "IBIII" * len(blocks), *fields)
 
 

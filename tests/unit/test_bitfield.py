@@ -80,6 +80,22 @@ def test_it_behaves_like_a_set(parts: int, changes: list[tuple[bool, int]]) -> N
 
 
 @settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 40), st.integers(0, 40))))
+def test_runs_are_set_and_cleared_like_single_parts(changes: list[tuple[bool, int, int]]) -> None:
+    field, model = Bitfield(40), set[int]()
+    for adds, start, stop in changes:
+        run = range(start, stop)
+        if adds:
+            field.add_all(run)
+            model.update(run)
+        else:
+            field.remove_all(run)
+            model.difference_update(run)
+        assert field.indices() == sorted(model)
+        assert field.count == len(model)
+
+
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 19)), st.sets(st.integers(0, 19)))
 def test_what_one_lacks_of_the_other_is_counted(mine: set[int], theirs: set[int]) -> None:
     assert bitfield(20, *mine).lacking(bitfield(20, *theirs)) == len(theirs - mine)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import itertools
+import random
 
-from orchestra.geometry import Geometry
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.geometry import Geometry, neighbours
 from orchestra.wire import BLOCK_BYTES, BlockSpan
 
 SHAPES = [
@@ -111,3 +116,22 @@ def test_a_request_must_lie_inside_its_part_and_ask_for_one_block_at_most(
     block: BlockSpan, held: bool
 ) -> None:
     assert Geometry(45000, 20000).holds(block) is held
+
+
+@given(st.lists(st.integers(0, 12)))
+def test_neighbours_are_told_apart_in_their_order(indices: list[int]) -> None:
+    runs = list(neighbours(indices))
+    assert [index for run in runs for index in run] == indices
+    assert all(later.start != sooner.stop for sooner, later in itertools.pairwise(runs))
+
+
+@given(st.integers(0, 200_000), st.sampled_from([1, 5000, 16384, 16385, 32768, 40_000]), st.randoms())
+def test_spans_of_many_are_those_of_each(size: int, part_size: int, rng: random.Random) -> None:
+    geometry = Geometry(size, part_size)
+    keys = [
+        geometry.key(index, 0) + number
+        for index in range(geometry.parts)
+        for number in range(geometry.part_blocks(index))
+    ]
+    some = rng.sample(keys, min(len(keys), 7))
+    assert geometry.spans(some) == [geometry.span(key) for key in some]

@@ -32,10 +32,10 @@ def test_a_part_goes_from_missing_over_in_flight_and_checking_to_had() -> None:
     assert chooser.state(0) is PartState.MISSING
     assert chooser.pick(full_bitfield(1)) == range(1)
     assert chooser.state(0) is PartState.IN_FLIGHT
-    chooser.mark_checking(0)
+    chooser.mark_checking(range(1))
     assert chooser.state(0) is PartState.CHECKING
     assert not chooser.have.complete
-    chooser.mark_have(0)
+    chooser.mark_arrived(range(1))
     assert chooser.state(0) is PartState.HAVE
     assert chooser.have.complete
 
@@ -45,9 +45,9 @@ def test_from_anywhere_it_may_go_back_to_missing_and_be_picked_again(steps: int)
     chooser = picker(3)
     chooser.pick(bitfield(3, 1))
     if steps > 1:
-        chooser.mark_checking(1)
+        chooser.mark_checking(range(1, 2))
     if steps > 2:
-        chooser.mark_have(1)
+        chooser.mark_arrived(range(1, 2))
     chooser.mark_missing(1)
     assert chooser.state(1) is PartState.MISSING
     assert 1 not in chooser.have
@@ -185,6 +185,17 @@ class Model:
             index for index, state in enumerate(self.states) if state is PartState.MISSING and index in have
         ]
 
+    def run_of(self, state: PartState, index: int) -> range:
+        """The parts from `index` on, up to five, that are in this state."""
+        stop = index
+        while stop < min(index + 5, len(self.states)) and self.states[stop] is state:
+            stop += 1
+        return range(index, stop)
+
+    def put(self, run: range, state: PartState) -> None:
+        """Move neighbouring parts to this state."""
+        self.states[run.start : run.stop] = [state] * len(run)
+
     def agrees_with(self, chooser: Picker) -> bool:
         everywhere = range(len(self.states))
         return (
@@ -200,6 +211,18 @@ def random_field(parts: int, rng: random.Random) -> Bitfield:
     return bitfield(parts, *(index for index in range(parts) if rng.random() < density))
 
 
+def go_on(chooser: Picker, model: Model, index: int) -> None:
+    """Parts from `index` on that are on their way get one step further."""
+    state = model.states[index]
+    run = model.run_of(state, index)
+    if state is PartState.IN_FLIGHT:
+        chooser.mark_checking(run)
+        model.put(run, PartState.CHECKING)
+    elif state is PartState.CHECKING:
+        chooser.mark_arrived(run)
+        model.put(run, PartState.HAVE)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_random_operations_keep_it_in_step_with_the_naive_model(seed: int) -> None:
     rng = random.Random(seed)
@@ -209,7 +232,7 @@ def test_random_operations_keep_it_in_step_with_the_naive_model(seed: int) -> No
     peers: list[Bitfield] = []
     for _ in range(400):
         index = rng.randrange(parts)
-        action = rng.randrange(7)
+        action = rng.randrange(8)
         if action == 0:
             peers.append(random_field(parts, rng))
             chooser.count_peer(peers[-1])
@@ -227,13 +250,12 @@ def test_random_operations_keep_it_in_step_with_the_naive_model(seed: int) -> No
         elif action == 3:
             chooser.mark_missing(index)
             model.states[index] = PartState.MISSING
-        elif action == 4 and model.states[index] is PartState.IN_FLIGHT:
-            chooser.mark_checking(index)
-            model.states[index] = PartState.CHECKING
-        elif action == 5 and model.states[index] is not PartState.IN_FLIGHT:
+        elif action in (4, 5):
+            go_on(chooser, model, index)
+        elif action == 6 and model.states[index] is not PartState.IN_FLIGHT:
             chooser.mark_have(index)
             model.states[index] = PartState.HAVE
-        elif action == 6:
+        elif action == 7:
             chooser.in_order = rng.random() < 0.3
             check_pick(chooser, model, random_field(parts, rng), extent_parts)
         assert model.agrees_with(chooser)
