@@ -86,9 +86,8 @@ def _pick_all(picker: Picker, peers: list[Bitfield]) -> float:
     while picker.missing:
         for have in peers:
             parts = picker.pick(have)
-            for index in parts:
-                picker.mark_checking(range(index, index + 1))
-                picker.mark_arrived(range(index, index + 1))
+            picker.mark_checking(parts)
+            picker.mark_arrived(parts)
     return time.perf_counter() - began_s
 
 

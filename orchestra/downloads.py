@@ -20,8 +20,8 @@ from orchestra.peer import Peer
 from orchestra.picker import PartState, Picker
 from orchestra.wire import BLOCK_BYTES, Blocks, encode_cancels, encode_requests
 
-MAX_DEPTH = 192
-"""3 MiB outstanding: more is slower on a fast link, and never needed on a slow one."""
+MAX_DEPTH = 384
+"""6 MiB outstanding: three landings full, which a fast link needs to have the next one ready in time."""
 LEAST_DEPTH = 4
 FAIR_ROUNDS = 8
 LEAST_FAIR_DEPTH = 8

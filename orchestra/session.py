@@ -33,7 +33,7 @@ from orchestra.worker import ThreadCrashed, Worker, start_thread
 from orchestra.writer import Writer
 
 INBOX_MESSAGES = 256
-RECEIVE_BUFFERS = 12
+RECEIVE_BUFFERS = 6
 JOIN_S = 0.5
 QUIT_LOOK_S = 0.1
 SIGNAL_LOOK_S = 0.5

@@ -16,7 +16,7 @@ from orchestra.wire import BLOCK_BYTES, PIECE_HEADER_BYTES, BlockSpan, MessageId
 if TYPE_CHECKING:
     from orchestra.buffers import Pool
 
-MAX_BLOCKS = 64
+MAX_BLOCKS = 128
 _PIECE_ID = int(MessageId.PIECE)
 
 

@@ -74,8 +74,8 @@ def test_the_reader_has_two_batches_of_a_peer_at_the_most(desk: Desk) -> None:
 
 def test_batches_grow_for_a_peer_that_takes_them_fast_and_shrink_for_a_slow_one(desk: Desk) -> None:
     now_s, sizes = 0.0, []
-    desk.uploads.asked(desk.peer, blocks(MAX_ASKED), now_s)
     for _ in range(10):
+        desk.uploads.asked(desk.peer, blocks(MAX_ASKED), now_s)
         sizes += [len(batch) for batch in desk.read()]
         now_s += 0.001
         desk.uploads.sent(desk.peer, BLOCK_BYTES, now_s)
