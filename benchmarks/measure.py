@@ -37,6 +37,10 @@ class Window:
         self._machine_began_s = machine.busy_s()
         self._own_began_s = time.process_time()
 
+    def used_s(self) -> float:
+        """CPU time of all processes so far."""
+        return sum(self._cpu_s()) - sum(self._cpu_began_s)
+
     def close(self) -> None:
         """End the window."""
         ended_s = self._cpu_s()

@@ -1,66 +1,73 @@
-"""What the digest thread gets to hash, and when: along in memory, or from disk when there is time.
+"""What the digest thread gets to hash, and when: as it arrives, or read back when there is time.
 
 Pure; owned by the writer. The SHA-1 of the whole is for the user's eyes only:
 nobody else can fetch anything sooner for it, while each part that is checked
 is news to the swarm. So parts come first. While blocks wait to be written the
-digest goes along for the first part of the way; what is left is hashed when
+digest goes along for the first part of the way; what is left is read back when
 nothing waits, or at the end. On a network that is slower than the disk and the
 processor nothing ever waits, and nothing is left for the end.
 """
 
 from __future__ import annotations
 
-from orchestra.messages import Along, Buffer, Digest, Inbox, Spoilt, Stop
+from orchestra.messages import Along, Buffer, Finish, Inbox, Spoilt, Stop
 from orchestra.wire import Blocks
 
-HURRIED_SHARE = 0.6
+HURRIED_SHARE = 0.55
 """How much of a composition is hashed along the way even while blocks wait. A larger share has the last part
 on disk later, a smaller one makes who waits for the whole wait longer after that."""
+STEP_BYTES = 1 << 20
 
 
 class DigestFeed:
-    """Tells `digest` what to do; offsets and sizes in bytes."""
+    """Passes the composition to `digest`, from the first byte to the last; offsets and sizes in bytes."""
 
     def __init__(self, size_bytes: int, digest: Inbox) -> None:
         self._size_bytes = size_bytes
         self._hurried_bytes = int(HURRIED_SHARE * size_bytes)
         self._digest = digest
-        self._along_bytes = 0
+        self._fed_bytes = 0
+        self._ready_bytes = 0
         self._spoilt = False
-        self._ready_bytes = -1
-        self._told_bytes = -1
+        self._finished = False
 
     def written(self, buffer: Buffer, runs: list[Blocks], *, hurried: bool) -> None:
-        """Pass on what came in order from the start, with its buffer; give back the buffer of anything else.
+        """Pass on what comes next, with its buffer; give back the buffer of anything else.
 
         `hurried`: more blocks wait to be written.
         """
-        in_order = len(runs) == 1 and runs[0].offset == self._along_bytes and not self._spoilt
-        if in_order and (not hurried or self._along_bytes < self._hurried_bytes):
-            self._along_bytes += runs[0].length
-            self._digest.put(Along(buffer, runs[0]))
+        is_next = len(runs) == 1 and runs[0].offset == self._fed_bytes and not self._spoilt
+        if is_next and (not hurried or self._fed_bytes < self._hurried_bytes):
+            self.read(buffer, runs[0])
         else:
             buffer.give_back()
 
-    def ready(self, up_to_bytes: int, *, hurried: bool) -> None:
+    def read(self, buffer: Buffer, run: Blocks) -> None:
+        """Pass on what comes next, with its buffer."""
+        self._fed_bytes += run.length
+        self._digest.put(Along(buffer, run))
+        self._finish_if_whole()
+
+    def ready(self, up_to_bytes: int) -> None:
         """All parts before `up_to_bytes` are on disk and right."""
         self._ready_bytes = up_to_bytes
-        whole = up_to_bytes == self._size_bytes
-        self._follow(min(up_to_bytes, self._hurried_bytes) if hurried and not whole else up_to_bytes)
+        self._finish_if_whole()
 
-    def idle(self) -> None:
-        """Nothing waits to be written: let the digest catch up."""
-        self._follow(self._ready_bytes)
+    @property
+    def to_read(self) -> range:
+        """Which bytes to read back and pass on next; empty when there are none."""
+        return range(self._fed_bytes, min(self._ready_bytes, self._fed_bytes + STEP_BYTES))
 
-    def _follow(self, up_to_bytes: int) -> None:
-        if up_to_bytes > self._told_bytes:
-            self._told_bytes = up_to_bytes
-            self._digest.put(Digest(up_to_bytes))
+    def _finish_if_whole(self) -> None:
+        if self._fed_bytes == self._ready_bytes == self._size_bytes and not self._finished:
+            self._finished = True
+            self._digest.put(Finish())
 
     def part_was_wrong(self) -> None:
         """What comes of it may have to be forgotten: from now on only what is on disk counts."""
-        if self._along_bytes and not self._spoilt:
+        if self._fed_bytes and not self._spoilt:
             self._digest.put(Spoilt())
+            self._fed_bytes = 0
         self._spoilt = True
 
     def end(self) -> None:

@@ -239,13 +239,18 @@ class Along:
 
 
 @dataclass(frozen=True, slots=True)
+class Finish:
+    """From the writer: the whole has gone along, and is right."""
+
+
+@dataclass(frozen=True, slots=True)
 class Spoilt:
-    """From the writer: something that went along has turned out wrong."""
+    """From the writer: something that went along has turned out wrong; all of it will come again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """All parts before byte `up_to_bytes` are on disk and right: hash on."""
+    """To the writer: all parts before byte `up_to_bytes` are on disk and right, and may be hashed."""
 
     up_to_bytes: int
 

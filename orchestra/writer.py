@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from orchestra.buffers import Pool, Sheet
 from orchestra.checking import check_open_file
-from orchestra.digestfeed import DigestFeed
+from orchestra.digestfeed import STEP_BYTES, DigestFeed
 from orchestra.errors import OrchestraError, StorageError
 from orchestra.geometry import Geometry
 from orchestra.messages import (
@@ -39,6 +40,7 @@ from orchestra.wire import Blocks
 from orchestra.worker import Worker
 
 READ_BACK_BYTES = 1 << 20
+SHEETS = 3
 SHOW_S = 0.2
 
 
@@ -66,6 +68,7 @@ class Writer(Worker):
         self._geometry = Geometry(score.size_bytes, score.part_size_bytes)
         self._hashes: dict[int, PartHash] = {}
         self._feed = DigestFeed(score.size_bytes, digest)
+        self._sheets: Pool[Sheet] = Pool(SHEETS, lambda pool: Sheet(pool, STEP_BYTES))
         self._failed = False
         self._reserving = False
         self._shown_at_s = time.monotonic()
@@ -77,7 +80,7 @@ class Writer(Worker):
                 self._open()
             except OrchestraError as error:
                 self._fail(error)
-            while self._take_or_reserve():
+            while self._take_or_go_on():
                 pass
         finally:
             self._feed.end()
@@ -131,20 +134,36 @@ class Writer(Worker):
 
     # Working
 
-    def _take_or_reserve(self) -> bool:
-        """Do what the next message says; while there is none, there is time for the digest, and to reserve
-        disk space."""
+    def _take_or_go_on(self) -> bool:
+        """Do what the next message says; while there is none, reserve disk space, let the digest catch up."""
         if not self.inbox.empty():
             return self._take(self.inbox.get())
-        self._feed.idle()
         if self._reserving:
-            try:
-                self._reserving = self._storage.reserve_some()
-            except StorageError as error:
-                self._reserving = False
-                self._fail(error)
+            self._reserve_some()
+            return True
+        if self._feed.to_read and not self._failed:
+            self._read_back_for_digest(self._feed.to_read)
             return True
         return self._take(self.inbox.get())
+
+    def _reserve_some(self) -> None:
+        try:
+            self._reserving = self._storage.reserve_some()
+        except StorageError as error:
+            self._reserving = False
+            self._fail(error)
+
+    def _read_back_for_digest(self, span: range) -> None:
+        sheet = self._sheets.take()
+        view = memoryview(sheet.data)[: len(span)]
+        try:
+            self._storage.read([view], span.start)
+        except (OSError, EOFError) as error:
+            sheet.give_back()
+            text = f"{self._storage.part_path}: reading for the whole-file SHA-1 failed: {error}"
+            self._fail(StorageError(text))
+        else:
+            self._feed.read(sheet, Blocks(span.start, len(span), [view]))
 
     def _take(self, message: Write | Forget | Digest | Install | Stop) -> bool:
         match message:
@@ -153,7 +172,7 @@ class Writer(Worker):
             case Forget(index):
                 self._hashes.pop(index, None)
             case Digest(up_to_bytes):
-                self._feed.ready(up_to_bytes, hurried=not self.inbox.empty())
+                self._feed.ready(up_to_bytes)
             case Install():
                 self._install()
             case Stop():

@@ -21,7 +21,9 @@ from orchestra.messages import (
     Along,
     Checked,
     CheckProgress,
+    Digest,
     DiskFailed,
+    Finish,
     Forget,
     Install,
     Installed,
@@ -338,6 +340,36 @@ def test_while_blocks_wait_to_be_written_the_last_share_does_not_go_along(
     along = [message.run.offset for message in desk.along() if isinstance(message, Along)]
     assert along == [start for start in starts if start < HURRIED_SHARE * len(DATA)]
     assert [buffer.returns for buffer in buffers] == [start not in along for start in starts]
+
+
+def test_what_did_not_go_along_is_read_back_when_nothing_waits(desk: Desk) -> None:
+    writer = desk.start()
+    desk.reports.next(Checked)
+    for start in reversed(range(0, len(DATA), PART_BYTES)):
+        desk.write(writer, run(start, min(PART_BYTES, len(DATA) - start)))
+        desk.reports.next(PartsWritten)
+    # The first part came in order; the others are on disk only.
+    writer.inbox.put(Digest(3 * PART_BYTES))
+    writer.inbox.put(Digest(len(DATA)))
+    sha1 = hashlib.sha1()
+    while isinstance(message := desk.digest.get(timeout=PATIENCE_S), Along):
+        for view in message.run.views:
+            sha1.update(view)
+        message.buffer.give_back()
+    assert message == Finish()
+    assert sha1.digest() == hashlib.sha1(DATA).digest()
+
+
+def test_a_file_that_has_become_shorter_is_a_storage_error_and_said_once(desk: Desk) -> None:
+    writer = desk.start()
+    desk.reports.next(Checked)
+    for start in reversed(range(0, len(DATA), PART_BYTES)):
+        desk.write(writer, run(start, min(PART_BYTES, len(DATA) - start)))
+        desk.reports.next(PartsWritten)
+    os.truncate(desk.part_path, PART_BYTES)
+    writer.inbox.put(Digest(len(DATA)))
+    assert "whole-file SHA-1" in str(desk.reports.next(DiskFailed).error)
+    desk.stop(writer)
 
 
 def test_after_a_wrong_part_what_went_along_is_spoilt_and_nothing_more_goes(desk: Desk) -> None:

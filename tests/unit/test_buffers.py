@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from orchestra.buffers import Pool
+from orchestra.buffers import Pool, Sheet
 from tests.fakes import PATIENCE_S
 
 
@@ -69,3 +69,11 @@ def test_many_threads_never_get_more_than_there_are() -> None:
         thread.join(PATIENCE_S)
     assert 1 <= len(seen) <= 3
     assert most <= 3
+
+
+def test_a_sheet_goes_back_to_its_pool() -> None:
+    pool: Pool[Sheet] = Pool(1, lambda pool: Sheet(pool, 10))
+    sheet = pool.take()
+    assert len(sheet.data) == 10
+    sheet.give_back()
+    assert pool.take() is sheet

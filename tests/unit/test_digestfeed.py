@@ -1,11 +1,12 @@
-"""What the digest thread is told: along in memory, from disk when there is time, at the end in any case."""
+"""What the digest thread gets: what arrives in order, what is read back when there is time, and the end."""
 
 from __future__ import annotations
 
 import pytest
 
+from orchestra import digestfeed
 from orchestra.digestfeed import HURRIED_SHARE, DigestFeed
-from orchestra.messages import Along, Digest, Spoilt, Stop
+from orchestra.messages import Along, Finish, Spoilt, Stop
 from orchestra.wire import Blocks
 from tests.fakes import CountingBuffer, ListInbox
 
@@ -19,15 +20,26 @@ class Table:
     def __init__(self) -> None:
         self.told = ListInbox()
         self.feed = DigestFeed(SIZE_BYTES, self.told)
+        self.finished = 0
 
     def write(self, offset: int, *, hurried: bool = False, length: int = STEP_BYTES) -> CountingBuffer:
         buffer = CountingBuffer()
         self.feed.written(buffer, [Blocks(offset, length, [])], hurried=hurried)
         return buffer
 
+    def read_all(self) -> list[range]:
+        """Read back what is to be read, as the writer does when it has time; what was read."""
+        spans = []
+        while span := self.feed.to_read:
+            spans.append(span)
+            self.feed.read(CountingBuffer(), Blocks(span.start, len(span), []))
+        return spans
+
     def along(self) -> list[int]:
         """Where what went along begins."""
-        return [message.run.offset for message in self.told.take() if isinstance(message, Along)]
+        told = self.told.take()
+        self.finished = told.count(Finish())
+        return [message.run.offset for message in told if isinstance(message, Along)]
 
 
 @pytest.fixture
@@ -64,48 +76,63 @@ def test_after_a_hurry_what_did_not_go_along_is_left_to_the_disk(table: Table) -
     assert table.write(800).returns == 1
 
 
-def test_the_digest_follows_what_is_ready_at_once_when_there_is_time(table: Table) -> None:
-    table.feed.ready(300, hurried=False)
-    table.feed.ready(900, hurried=False)
-    table.feed.ready(SIZE_BYTES, hurried=False)
-    assert table.told == [Digest(300), Digest(900), Digest(SIZE_BYTES)]
+def test_what_is_ready_is_read_back_step_by_step_and_the_whole_is_finished_once(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digestfeed, "STEP_BYTES", 300)
+    assert not table.feed.to_read
+    table.feed.ready(700)
+    assert table.read_all() == [range(300), range(300, 600), range(600, 700)]
+    table.feed.ready(SIZE_BYTES)
+    assert table.read_all() == [range(700, SIZE_BYTES)]
+    table.feed.ready(SIZE_BYTES)
+    assert table.along() == [0, 300, 600, 700]
+    assert table.finished == 1
 
 
-def test_in_a_hurry_it_follows_up_to_its_share_and_the_rest_when_nothing_waits(table: Table) -> None:
-    share = int(HURRIED_SHARE * SIZE_BYTES)
-    table.feed.ready(300, hurried=True)
-    table.feed.ready(800, hurried=True)
-    table.feed.ready(900, hurried=True)
-    assert table.told.take() == [Digest(300), Digest(share)]
-    table.feed.idle()
-    assert table.told.take() == [Digest(900)]
-    table.feed.idle()
-    assert table.told == []
+def test_what_went_along_is_not_read_back(table: Table) -> None:
+    table.write(0)
+    table.write(STEP_BYTES)
+    table.feed.ready(STEP_BYTES)
+    assert not table.feed.to_read
+    table.feed.ready(250)
+    assert table.read_all() == [range(200, 250)]
 
 
-def test_the_whole_is_never_put_off(table: Table) -> None:
-    table.feed.ready(SIZE_BYTES, hurried=True)
-    table.feed.idle()
-    assert table.told == [Digest(SIZE_BYTES)]
+def test_after_a_hurry_the_rest_is_read_back_and_what_arrives_then_goes_along_again(table: Table) -> None:
+    for offset in range(0, 800, STEP_BYTES):
+        table.write(offset, hurried=True)
+    table.feed.ready(800)
+    [rest] = table.read_all()
+    assert rest == range(int(HURRIED_SHARE * SIZE_BYTES), 800)
+    assert table.write(800).returns == 0
+
+
+def test_what_went_along_as_a_whole_is_finished_when_it_is_right(table: Table) -> None:
+    table.write(0, length=SIZE_BYTES)
+    table.feed.ready(SIZE_BYTES - 1)
+    assert [type(message) for message in table.told] == [Along]
+    table.feed.ready(SIZE_BYTES)
+    assert [type(message) for message in table.told] == [Along, Finish]
 
 
 def test_of_an_empty_composition_there_is_a_digest_too() -> None:
     told = ListInbox()
-    feed = DigestFeed(0, told)
-    feed.idle()
-    assert told == []
-    feed.ready(0, hurried=False)
-    assert told == [Digest(0)]
+    DigestFeed(0, told).ready(0)
+    assert told == [Finish()]
 
 
-def test_a_wrong_part_spoils_what_went_along_once_and_nothing_goes_along_any_more(table: Table) -> None:
+def test_a_wrong_part_spoils_what_went_along_once_and_only_the_disk_counts_from_then_on(table: Table) -> None:
     table.write(0)
     table.feed.part_was_wrong()
     table.feed.part_was_wrong()
     assert [type(message) for message in table.told.take()] == [Along, Spoilt]
     assert table.write(0).returns == table.write(STEP_BYTES).returns == 1
-    table.feed.ready(500, hurried=False)
-    assert table.told == [Digest(500)]
+    table.feed.ready(500)
+    assert table.read_all() == [range(500)]
+    table.feed.part_was_wrong()
+    assert Spoilt() not in table.told
+    assert not table.feed.to_read
 
 
 def test_a_wrong_part_before_anything_went_along_spoils_nothing(table: Table) -> None:
