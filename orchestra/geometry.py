@@ -7,6 +7,7 @@ are numbered part by part, as if each part had as many blocks as a full one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import filterfalse
 
 from orchestra.wire import BLOCK_BYTES, BlockSpan
 
@@ -73,6 +74,17 @@ class Geometry:
         """Keys of the blocks that make exactly these bytes; None when these are not whole blocks of ours."""
         first, end = self.boundary_key(offset), self.boundary_key(offset + length)
         return None if first is None or end is None or first >= end else range(first, end)
+
+    def first_unheld(self, blocks: list[BlockSpan]) -> BlockSpan | None:
+        """The first of `blocks`, at least one, that a peer may not ask for; None when it may ask for all."""
+        indices, begins, lengths = zip(*blocks, strict=True)
+        if (
+            lengths.count(BLOCK_BYTES) == len(blocks)
+            and max(indices) < self.parts - 1
+            and max(begins) + BLOCK_BYTES <= self.part_size_bytes
+        ):
+            return None
+        return next(filterfalse(self.holds, blocks), None)
 
     def holds(self, block: BlockSpan) -> bool:
         """True when a peer may ask for this block: inside its part, 1 to 16384 bytes."""

@@ -23,7 +23,7 @@ _PIECE_ID = int(MessageId.PIECE)
 class Shipment:
     """Memory for up to MAX_BLOCKS `piece` messages. From a Pool, and given back to it."""
 
-    __slots__ = ("_block_views", "_data", "_header_views", "_headers", "_pool", "payload_bytes", "slots")
+    __slots__ = ("_data", "_header_views", "_headers", "_pool", "_whole_slots", "payload_bytes", "slots")
 
     def __init__(self, pool: Pool[Shipment]) -> None:
         self._pool = pool
@@ -32,7 +32,10 @@ class Shipment:
         headers = memoryview(self._headers)
         numbers = range(MAX_BLOCKS)
         self._header_views = [headers[n * PIECE_HEADER_BYTES : (n + 1) * PIECE_HEADER_BYTES] for n in numbers]
-        self._block_views = [self._data[n * BLOCK_BYTES : (n + 1) * BLOCK_BYTES] for n in numbers]
+        # For the usual shipment: a run of full-sized blocks.
+        self._whole_slots: list[memoryview] = []
+        for n in numbers:
+            self._whole_slots += (self._header_views[n], self._data[n * BLOCK_BYTES : (n + 1) * BLOCK_BYTES])
         self.slots: list[memoryview] = []
         """The messages in order: header, block, header, block."""
         self.payload_bytes = 0
@@ -47,28 +50,35 @@ class Shipment:
 
         Returns (offset in the composition, memory to fill) for each run of neighbouring blocks.
         """
+        count = len(blocks)
+        indices, begins, lengths = zip(*blocks, strict=True)
+        fields = [0, _PIECE_ID, 0, 0] * count
+        fields[0::4], fields[2::4], fields[3::4] = [9 + length for length in lengths], indices, begins
+        _headers(count).pack_into(self._headers, 0, *fields)
+        self.payload_bytes = sum(lengths)
+        offsets = [index * part_size_bytes + begin for index, begin in zip(indices, begins, strict=True)]
+        one_run = list(range(offsets[0], offsets[0] + count * BLOCK_BYTES, BLOCK_BYTES))
+        if offsets == one_run and self.payload_bytes == count * BLOCK_BYTES:
+            self.slots = self._whole_slots[: 2 * count]
+            return [(offsets[0], self._data[: self.payload_bytes])]
+        return self._load_any(offsets, lengths)
+
+    def _load_any(self, offsets: list[int], lengths: tuple[int, ...]) -> list[tuple[int, memoryview]]:
+        """Blocks of any size, in any order."""
         self.slots = []
-        fields: list[int] = []
         reads: list[tuple[int, memoryview]] = []
         position = start = run_offset = 0
         run_end = -1
-        for number, (index, begin, length) in enumerate(blocks):
-            fields += (9 + length, _PIECE_ID, index, begin)
-            offset = index * part_size_bytes + begin
+        for number, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):
             if offset != run_end:
                 if position > start:
                     reads.append((run_offset, self._data[start:position]))
                 start, run_offset = position, offset
             run_end = offset + length
             self.slots.append(self._header_views[number])
-            if length == BLOCK_BYTES and position == number * BLOCK_BYTES:
-                self.slots.append(self._block_views[number])
-            else:
-                self.slots.append(self._data[position : position + length])
+            self.slots.append(self._data[position : position + length])
             position += length
         reads.append((run_offset, self._data[start:position]))
-        _headers(len(blocks)).pack_into(self._headers, 0, *fields)
-        self.payload_bytes = position
         return reads
 
     def unsent(self, sent: int) -> list[memoryview]:

@@ -8,7 +8,7 @@ choke soon, and its cancels still find their blocks.
 
 from __future__ import annotations
 
-from itertools import filterfalse, islice
+from itertools import islice
 
 from orchestra.bitfield import Bitfield
 from orchestra.errors import RemoteProtocolError
@@ -42,7 +42,9 @@ class Uploads:
         A choked peer's requests are dropped (BEP 3): it may not have heard yet.
         What exceeds MAX_ASKED is dropped as well.
         """
-        for index, begin, length in filterfalse(self._geometry.holds, blocks):
+        unheld = self._geometry.first_unheld(blocks)
+        if unheld is not None:
+            index, begin, length = unheld
             raise RemoteProtocolError(f"a request for {length} bytes at {begin} of part {index}")
         for index, _, _ in () if self._have.complete else blocks:
             if index not in self._have:

@@ -65,7 +65,8 @@ def test_what_comes_out_of_order_is_given_back(table: Table) -> None:
 def test_in_a_hurry_only_the_first_share_goes_along(table: Table) -> None:
     buffers = [table.write(offset, hurried=True) for offset in range(0, SIZE_BYTES, STEP_BYTES)]
     along = table.along()
-    assert along == [start for start in range(0, SIZE_BYTES, STEP_BYTES) if start < HURRIED_SHARE * SIZE_BYTES]
+    starts = range(0, SIZE_BYTES, STEP_BYTES)
+    assert along == [start for start in starts if start < HURRIED_SHARE * SIZE_BYTES]
     assert [buffer.returns for buffer in buffers] == [0] * len(along) + [1] * (10 - len(along))
 
 

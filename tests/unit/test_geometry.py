@@ -135,3 +135,22 @@ def test_spans_of_many_are_those_of_each(size: int, part_size: int, rng: random.
     ]
     some = rng.sample(keys, min(len(keys), 7))
     assert geometry.spans(some) == [geometry.span(key) for key in some]
+
+
+@given(
+    st.integers(1, 200_000),
+    st.sampled_from([1, 5000, 16384, 32768, 40_000]),
+    st.lists(
+        st.tuples(
+            st.integers(0, 13),
+            st.one_of(st.just(0), st.just(16384), st.integers(0, 50_000)),
+            st.one_of(st.just(16384), st.integers(0, 40_000)),
+        ),
+        min_size=1,
+    ),
+)
+def test_the_first_block_that_may_not_be_asked_for_is_found(
+    size: int, part_size: int, blocks: list[BlockSpan]
+) -> None:
+    geometry = Geometry(size, part_size)
+    assert geometry.first_unheld(blocks) == next((b for b in blocks if not geometry.holds(b)), None)

@@ -73,6 +73,28 @@ def test_any_batch_has_the_bytes_of_its_messages_also_when_the_memory_is_used_ag
         shipment.give_back()
 
 
+def test_a_run_of_full_blocks_is_one_read_across_parts_and_may_follow_any_other_batch() -> None:
+    part_bytes = 2 * FULL
+    shipment = Pool(1, Shipment).take()
+    for blocks in (
+        [(1, FULL, FULL), (2, 0, FULL), (2, FULL, FULL)],
+        [(1, 0, 5), (7, 0, FULL)],
+        [(0, FULL, FULL), (0, 0, FULL)],
+        [(0, 0, FULL), (0, FULL, FULL), (1, 0, FULL), (1, FULL, FULL)],
+    ):
+        reads = shipment.load(blocks, part_bytes)
+        for offset, view in reads:
+            view[:] = DATA[offset : offset + len(view)]
+        stream = b"".join(shipment.slots)
+        for index, begin, length in blocks:
+            head = struct.pack(">IBII", 9 + length, 7, index, begin)
+            start = index * part_bytes + begin
+            assert stream.startswith(head + DATA[start : start + length])
+            stream = stream[13 + length :]
+        assert stream == b""
+    assert [(offset, len(view)) for offset, view in reads] == [(0, 4 * FULL)]
+
+
 def test_what_is_unsent_is_the_rest_of_the_stream() -> None:
     blocks = [(0, 0, FULL), (0, FULL, 3616), (5, 7, 10)]
     shipment, _ = loaded(blocks)
