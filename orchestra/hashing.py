@@ -17,8 +17,9 @@ from queue import SimpleQueue
 
 from orchestra.worker import ThreadCrashed, Worker
 
-_RING_BUFFERS = 4
-_RING_BUFFER_BYTES = 2 * 1024 * 1024
+_RING_BUFFERS = 32
+_RING_BUFFER_BYTES = 1 << 20
+"""Enough that no thread idles while another is off its processor: fewer were up to a tenth slower."""
 
 
 @dataclass(frozen=True, slots=True)
