@@ -28,8 +28,8 @@ NOTE = (
     "`s` runs from the moment when the leecher begins to connect to the last part verified and on disk,"
     " `s from exec` to the same moment from the start of the leecher, `s settled` until the leecher has"
     " nothing left to do: ours has compared the SHA-1 of the whole file then, and given the file its "
-    "name. `CPU s/GiB` is that of both until the last part, `settled` until then, as is that of each; "
-    "peak memory is of the whole life, seeder / leecher."
+    "name. `CPU s/GiB` is that of both until the last part, `CPU s/GiB settled` until settled;"
+    " peak memory is of the whole life, seeder / leecher."
 )
 
 
@@ -115,7 +115,7 @@ def table_of(series: dict[str, Series], composition: Composition) -> Table:
     title = f"Transfer of {size_bytes // MIB} MiB in parts of {part_text}"
     heading = [
         "", "s", "least..most", "MB/s", "s from exec", "s settled", "CPU s, seeder + leecher", "CPU s/GiB",
-        "settled",
+        "CPU s/GiB settled",
         "peak MiB", "others", "again",
     ]  # fmt: skip
     return Table(title, heading, rows)

@@ -16,6 +16,8 @@ from orchestra.wire import Blocks
 HURRIED_SHARE = 0.55
 """How much of a composition is hashed along the way even while blocks wait. A larger share has the last part
 on disk later, a smaller one makes who waits for the whole wait longer after that."""
+MAX_LEFT_BYTES = 512 << 20
+"""However large the composition, no more is left for the end: it may have to come from a real disk."""
 STEP_BYTES = 1 << 20
 
 
@@ -24,7 +26,7 @@ class DigestFeed:
 
     def __init__(self, size_bytes: int, digest: Inbox) -> None:
         self._size_bytes = size_bytes
-        self._hurried_bytes = int(HURRIED_SHARE * size_bytes)
+        self._hurried_bytes = max(int(HURRIED_SHARE * size_bytes), size_bytes - MAX_LEFT_BYTES)
         self._digest = digest
         self._fed_bytes = 0
         self._ready_bytes = 0

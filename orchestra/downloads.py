@@ -26,7 +26,7 @@ LEAST_DEPTH = 4
 FAIR_ROUNDS = 8
 LEAST_FAIR_DEPTH = 8
 SNUB_S = 20.0
-MAX_STRAY_BLOCKS = 512
+MAX_STRAY_BLOCKS = 4 * MAX_DEPTH
 """Blocks that came unasked, or too late, before a peer is closed: a choke or a cancel leaves some."""
 END_GAME_SOURCES = 2
 

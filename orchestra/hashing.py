@@ -81,14 +81,16 @@ def _feed(
     file: io.FileIO, size_bytes: int, hashers: tuple[_Hasher, ...], on_progress: Callable[[int], None]
 ) -> int:
     """Read into a ring of buffers, each of which is used again when all hashers are done with it."""
-    ring = [memoryview(bytearray(_RING_BUFFER_BYTES)) for _ in range(_RING_BUFFERS)]
+    # No more than the file fills: new memory costs time.
+    buffers = max(1, min(_RING_BUFFERS, -(-size_bytes // _RING_BUFFER_BYTES)))
+    ring = [memoryview(bytearray(_RING_BUFFER_BYTES)) for _ in range(buffers)]
     read_bytes = turns = in_use = 0
     while read_bytes < size_bytes:
-        if in_use == _RING_BUFFERS:
+        if in_use == len(ring):
             for hasher in hashers:
                 hasher.await_free()
             in_use -= 1
-        buffer = ring[turns % _RING_BUFFERS]
+        buffer = ring[turns % len(ring)]
         length = file.readinto(buffer[: size_bytes - read_bytes])
         if not length:
             break

@@ -54,7 +54,6 @@ from orchestra.swarm import Swarm
 from orchestra.worker import ThreadCrashed
 
 TICK_S = 1.0
-DIGEST_STEP_BYTES = 8 << 20
 WANTED_MEMBERS = 50
 STOPPING_S = 0.8
 """How long a stop may take before the orchestrator gives up on threads that do not answer."""
@@ -249,7 +248,7 @@ class Orchestrator:
             self._prefix_parts += 1
         geometry = self._task.geometry
         ready_bytes = min(self._prefix_parts * geometry.part_size_bytes, geometry.size_bytes)
-        if ready_bytes - self._digested_bytes >= DIGEST_STEP_BYTES or self._prefix_parts == parts:
+        if ready_bytes > self._digested_bytes or self._prefix_parts == parts:
             self._digested_bytes = ready_bytes
             self._ports.writer.put(Digest(ready_bytes))
 

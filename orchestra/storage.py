@@ -1,7 +1,7 @@
 """The composition on disk: NAME when it is whole, NAME.part while it is not.
 
-Opened, written and installed by the writer thread; the reader and digest
-threads read from it at the same time; closed when all three have ended.
+Opened, written and installed by the writer thread; the reader thread reads
+from it at the same time; closed when both have ended.
 Nothing outside the folder is touched: the name is one checked component,
 symbolic links are not followed, and only regular files with one name are
 written.

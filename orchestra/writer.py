@@ -192,7 +192,8 @@ class Writer(Worker):
                 self._hash_run(run, good, bad)
         except StorageError as error:
             self._fail(error)
-        self._feed.written(message.buffer, runs, hurried=not self.inbox.empty())
+        # More than one: the next message may be just a word about the digest.
+        self._feed.written(message.buffer, runs, hurried=self.inbox.qsize() > 1)
         if bad:
             self._feed.part_was_wrong()
         if good or bad:

@@ -333,6 +333,8 @@ def test_while_blocks_wait_to_be_written_the_last_share_does_not_go_along(
     monkeypatch.setattr(Storage, "write", write_then)
     starts = range(0, len(DATA), PART_BYTES)
     buffers = [desk.write(writer, run(start, min(PART_BYTES, len(DATA) - start))) for start in starts]
+    for _ in range(2):
+        writer.inbox.put(Forget(99))
     all_wait.set()
     for _ in starts:
         assert desk.reports.next(PartsWritten).bad == []

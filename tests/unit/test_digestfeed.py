@@ -70,6 +70,14 @@ def test_in_a_hurry_only_the_first_share_goes_along(table: Table) -> None:
     assert [buffer.returns for buffer in buffers] == [0] * len(along) + [1] * (10 - len(along))
 
 
+def test_of_a_large_composition_only_so_much_is_left(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
+    monkeypatch.setattr(digestfeed, "MAX_LEFT_BYTES", 2 * STEP_BYTES)
+    table.feed = DigestFeed(SIZE_BYTES, table.told)
+    for offset in range(0, SIZE_BYTES, STEP_BYTES):
+        table.write(offset, hurried=True)
+    assert table.along() == list(range(0, SIZE_BYTES - 2 * STEP_BYTES, STEP_BYTES))
+
+
 def test_after_a_hurry_what_did_not_go_along_is_left_to_the_disk(table: Table) -> None:
     for offset in range(0, 800, STEP_BYTES):
         table.write(offset, hurried=True)

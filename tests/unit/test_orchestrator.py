@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from netutils import Address
-from orchestra import orchestrator as orchestrator_module
 from orchestra.errors import BusyError, ExitCode, NetworkError, ScoreError, StorageError
 from orchestra.geometry import Geometry
 from orchestra.messages import (
@@ -331,9 +330,8 @@ def test_a_line_3_that_disagrees_is_a_bad_score_and_nothing_is_installed() -> No
     assert not end.complete
 
 
-def test_the_whole_file_hash_follows_the_parts_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_file_hash_follows_the_parts_without_a_gap() -> None:
     parts = 5
-    monkeypatch.setattr(orchestrator_module, "DIGEST_STEP_BYTES", STEP_BYTES)
     stage = Stage(data=content(parts * STEP_BYTES), part_bytes=STEP_BYTES)
     stage.begin(1)
     stage.answer(SEEDER)
