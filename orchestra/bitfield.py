@@ -77,6 +77,14 @@ class Bitfield:
         self._bits[start:stop] = new.to_bytes(stop - start, "big")
         self.count += new.bit_count() - old.bit_count()
 
+    def count_in(self, run: range) -> int:
+        """How many of neighbouring parts are there."""
+        if not run or not self.count:
+            return 0
+        start, stop = run.start >> 3, (run.stop + 7) >> 3
+        bits = int.from_bytes(self._bits[start:stop], "big") >> (8 * stop - run.stop)
+        return (bits & ((1 << len(run)) - 1)).bit_count()
+
     @property
     def complete(self) -> bool:
         """True when every part is there; so it is for a composition of no parts."""

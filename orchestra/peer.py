@@ -77,6 +77,10 @@ class Peer:
     # What it wants of us
     choked: bool = True
     interested: bool = False
+    told_in_vain: bool = False
+    """It has heard of a part that it lacks, and shows no interest: more such news can wait."""
+    told: int = 0
+    """How much of the swarm's news it has heard."""
     asked: dict[BlockSpan, None] = field(default_factory=dict)
     """Its requests that the reader has not been given yet, in order: a block asked for twice waits once."""
     reading: int = 0

@@ -16,7 +16,7 @@ from orchestra.doorway import Doorway, Links
 from orchestra.downloads import MAX_STRAY_BLOCKS, Downloads
 from orchestra.errors import RemoteProtocolError
 from orchestra.extension import HANDSHAKE_ID, decode_extension_handshake, encode_extension_handshake
-from orchestra.geometry import Geometry
+from orchestra.geometry import Geometry, neighbours
 from orchestra.messages import Forget, Inbox, LinkUp, Received, Write
 from orchestra.peer import Peer
 from orchestra.picker import Picker
@@ -84,6 +84,8 @@ class Swarm:
         self._writer = writer
         self._choker = Choker(UPLOAD_SLOTS, rng)
         self._next_round_s = now_s
+        # What we have got since the last tick: each peer knows how much of it it has heard.
+        self._news: list[int] = []
 
     @property
     def complete(self) -> bool:
@@ -96,6 +98,7 @@ class Swarm:
         """A handshake succeeded: greet the peer with what we have (BEP 3) and who we are (BEP 10)."""
         peer = self.doorway.link_up(message, now_s)
         self.peers[peer.key] = peer
+        peer.told = len(self._news)
         if peer.closing:
             return
         have = self.picker.have
@@ -188,9 +191,9 @@ class Swarm:
             case Unchoke():
                 peer.choking_us = False
             case Interested():
-                peer.interested = True
+                self._set_interested(peer, True, now_s)
             case NotInterested():
-                peer.interested = False
+                self._set_interested(peer, False, now_s)
             case BitfieldReceived(data):
                 self._got_bitfield(peer, data, now_s)
             case Extended(0, payload):
@@ -252,20 +255,48 @@ class Swarm:
         self.downloads.parts_good(good)
         for index in bad:
             self.downloads.part_bad(index)
-        news = b""
-        for peer in list(self.peers.values()):
-            if not good or peer.closing:
-                continue
-            if peer.have.complete:
-                # It wants nothing, so that our parts are no news to it.
-                peer.wanted_parts -= len(good)
-            else:
-                news = news or encode_haves(good)
-                self._send(peer, news, now_s)
-                peer.wanted_parts -= sum(index in peer.have for index in good)
-            self._show_interest(peer, now_s)
+        if good:
+            self._tell(good, now_s)
         if bad:
             self._fill_all(now_s)
+
+    def _tell(self, good: list[int], now_s: float) -> None:
+        """We have got these parts: tell those who may want them at once, and the others once a second.
+
+        To tell a hundred idle peers of each part takes longer than to fetch it.
+        """
+        self._news += good
+        news, runs = b"", list(neighbours(good))
+        for peer in list(self.peers.values()):
+            if peer.closing:
+                continue
+            # A complete peer wants nothing, so that our parts are no news to it.
+            held = len(good) if peer.have.complete else sum(map(peer.have.count_in, runs))
+            peer.wanted_parts -= held
+            if not peer.have.complete and not peer.told_in_vain:
+                news = news or encode_haves(good)
+                self._send(peer, news, now_s)
+                peer.told = len(self._news)
+                peer.told_in_vain = not peer.interested and held < len(good)
+            self._show_interest(peer, now_s)
+
+    def _tell_the_rest(self, now_s: float) -> None:
+        """Tell everybody what they have not heard yet, and forget it."""
+        encoded: dict[int, bytes] = {}
+        for peer in self.peers.values():
+            if peer.told < len(self._news) and not peer.have.complete and not peer.closing:
+                if peer.told not in encoded:
+                    encoded[peer.told] = encode_haves(self._news[peer.told :])
+                self._send(peer, encoded[peer.told], now_s)
+            peer.told = 0
+        self._news.clear()
+
+    def _set_interested(self, peer: Peer, interested: bool, now_s: float) -> None:
+        peer.interested = interested
+        peer.told_in_vain = False
+        if peer.told < len(self._news) and not peer.have.complete:
+            self._send(peer, encode_haves(self._news[peer.told :]), now_s)
+            peer.told = len(self._news)
 
     def rechoke(self, now_s: float) -> None:
         """Decide anew who may ask us, and tell those for whom it changes."""
@@ -290,6 +321,7 @@ class Swarm:
     def tick(self, now_s: float) -> None:
         """What has to be done once in a while: dial, snub, drop the silent, keep alive, choke."""
         self._choose_order()
+        self._tell_the_rest(now_s)
         for peer in list(self.peers.values()):
             if now_s - peer.heard_at_s > SILENCE_S:
                 peer.close(f"silent for {SILENCE_S:.0f} s")

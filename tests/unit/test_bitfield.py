@@ -93,6 +93,8 @@ def test_runs_are_set_and_cleared_like_single_parts(changes: list[tuple[bool, in
             model.difference_update(run)
         assert field.indices() == sorted(model)
         assert field.count == len(model)
+        assert field.count_in(run) == len(model.intersection(run))
+        assert field.count_in(range(3, 29)) == len(model.intersection(range(3, 29)))
 
 
 @settings(deadline=None)

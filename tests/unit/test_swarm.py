@@ -409,6 +409,73 @@ def test_a_good_part_is_told_to_all_who_lack_it(stage: Stage) -> None:
     assert Haves([index]) not in link_of(seeder).said()
 
 
+def fetch(stage: Stage, seeder: Peer, count: int) -> list[int]:
+    """The next parts arrive, and are right."""
+    fetched = []
+    for _ in range(count):
+        key = min(seeder.outstanding)
+        index = GEOMETRY.part_of(key)
+        stage.deliver(seeder, index * PART_BYTES, PART_BYTES)
+        stage.written([index])
+        fetched.append(index)
+    return fetched
+
+
+def test_who_shows_no_interest_hears_the_first_news_at_once_and_the_rest_at_the_next_tick(
+    stage: Stage,
+) -> None:
+    seeder, idle = stage.seeder(), stage.meet()
+    first, *later = fetch(stage, seeder, 3)
+    assert link_of(idle).said() == [Haves([first])]
+    stage.tick()
+    assert link_of(idle).said() == [Haves(later)]
+    stage.tick()
+    assert link_of(idle).said() == []
+
+
+def test_who_is_interested_hears_all_news_at_once_and_first_what_it_missed(stage: Stage) -> None:
+    seeder, leecher = stage.seeder(), stage.meet()
+    fetch(stage, seeder, 1)
+    link_of(leecher).said()
+    missed = fetch(stage, seeder, 2)
+    stage.hear(leecher, Interested())
+    assert link_of(leecher).said() == [Haves(missed), Unchoke()]
+    for _ in range(2):
+        [index] = fetch(stage, seeder, 1)
+        assert Haves([index]) in link_of(leecher).said()
+    stage.tick()
+    assert not [message for message in link_of(leecher).said() if isinstance(message, Haves)]
+
+
+def test_who_has_lost_interest_hears_the_next_news_at_once(stage: Stage) -> None:
+    seeder, leecher = stage.seeder(), stage.meet(Interested())
+    fetch(stage, seeder, 1)
+    stage.hear(leecher, NotInterested())
+    link_of(leecher).said()
+    [index] = fetch(stage, seeder, 1)
+    assert link_of(leecher).said() == [Haves([index])]
+
+
+def test_news_that_a_peer_had_itself_is_not_held_against_it(stage: Stage) -> None:
+    seeder = stage.seeder()
+    likely = {GEOMETRY.part_of(key) for key in seeder.outstanding}
+    twin = stage.meet(BitfieldReceived(bitfield(PARTS, *likely).to_wire()))
+    link_of(twin).said()
+    for index in fetch(stage, seeder, 2):
+        assert index in likely
+    assert [message for message in link_of(twin).said() if isinstance(message, Haves)] != []
+    assert not twin.told_in_vain
+
+
+def test_who_comes_later_hears_only_what_is_new(stage: Stage) -> None:
+    seeder, _ = stage.seeder(), stage.meet()
+    fetch(stage, seeder, 2)
+    late = stage.meet()
+    assert [type(message) for message in link_of(late).said()] == [BitfieldReceived]
+    stage.tick()
+    assert link_of(late).said() == []
+
+
 def test_what_a_stalling_peer_was_asked_for_last_comes_from_another() -> None:
     stage = Stage(bitfield(PARTS, *range(1, PARTS)))
     staller = stage.seeder()
