@@ -3,7 +3,7 @@
 `peer_limit.py send FILE` listens and sends FILE to whoever connects;
 `peer_limit.py receive FILE SIZE` reads `HOST PORT` from stdin, connects,
 receives SIZE bytes, writes them to FILE and computes their SHA-1 in a second
-thread. Events as of peer_libtorrent.py.
+thread, with memory like ours. Events as of peer_libtorrent.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ import queue
 import socket
 import sys
 import threading
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from orchestra import memory  # noqa: E402
 
 BUFFER_BYTES = 1 << 20
 BUFFERS = 8
@@ -34,7 +39,7 @@ def send(path: str) -> None:
             sock, _ = listener.accept()
             with sock:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                buffer = memoryview(bytearray(BUFFER_BYTES))
+                buffer = memory.fresh(2 * BUFFER_BYTES)[:BUFFER_BYTES]
                 for offset in range(0, size_bytes, BUFFER_BYTES):
                     sock.sendall(buffer[: os.preadv(file.fileno(), [buffer], offset)])
 
@@ -43,16 +48,17 @@ def receive(path: str, size_bytes: int) -> None:
     """Receive and write here, hash in another thread; both work on the same few buffers."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
-    for _ in range(BUFFERS):
-        free.put(memoryview(bytearray(BUFFER_BYTES)))
-    filled: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
+    whole = memory.fresh(BUFFERS * BUFFER_BYTES)
+    for number in range(BUFFERS):
+        free.put(whole[number * BUFFER_BYTES : (number + 1) * BUFFER_BYTES])
+    filled: queue.SimpleQueue[tuple[memoryview, int] | None] = queue.SimpleQueue()
     sha1 = hashlib.sha1()
 
     def work() -> None:
         while (piece := filled.get()) is not None:
-            sha1.update(piece)
-            assert isinstance(piece.obj, bytearray)
-            free.put(memoryview(piece.obj))
+            buffer, length = piece
+            sha1.update(buffer[:length])
+            free.put(buffer)
 
     hasher = threading.Thread(target=work)
     hasher.start()
@@ -66,7 +72,7 @@ def receive(path: str, size_bytes: int) -> None:
             if not length:
                 sys.exit("the sender has ended")
             os.pwrite(fd, buffer[:length], got_bytes)
-            filled.put(buffer[:length])
+            filled.put((buffer, length))
             got_bytes += length
     filled.put(None)
     hasher.join()

@@ -10,6 +10,8 @@ import queue
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from orchestra import memory
+
 T = TypeVar("T")
 
 
@@ -48,7 +50,7 @@ class Sheet:
 
     def __init__(self, pool: Pool[Sheet], length_bytes: int) -> None:
         self._pool = pool
-        self.data = bytearray(length_bytes)
+        self.data = memory.fresh(length_bytes)
 
     def give_back(self) -> None:
         """Return the memory to its pool; it must not be touched afterwards."""

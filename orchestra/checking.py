@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 
+from orchestra import memory
 from orchestra.hashing import PartHasher
 from orchestra.positioned import read_at
 from orchestra.regular import open_regular
@@ -21,7 +22,7 @@ from orchestra.score import Score
 from orchestra.scorelines import SHA1_BYTES
 from orchestra.worker import ThreadCrashed, Worker
 
-_BUFFER_BYTES = 1024 * 1024
+_BUFFER_BYTES = 1 << 21
 
 
 def check_parts(
@@ -80,7 +81,7 @@ class _Check:
 
         `slot` is 0 or 1, one a thread.
         """
-        buffer = memoryview(bytearray(_BUFFER_BYTES))
+        buffer = memory.fresh(_BUFFER_BYTES)
         for first in self._firsts:
             hasher = PartHasher(self._score.part_size_bytes)
             offset = first * self._score.part_size_bytes

@@ -18,7 +18,7 @@ HURRIED_SHARE = 0.55
 on disk later, a smaller one makes who waits for the whole wait longer after that."""
 MAX_LEFT_BYTES = 512 << 20
 """However large the composition, no more is left for the end: it may have to come from a real disk."""
-STEP_BYTES = 1 << 20
+STEP_BYTES = 1 << 21
 
 
 class DigestFeed:

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from queue import SimpleQueue
 
+from orchestra import memory
 from orchestra.worker import ThreadCrashed, Worker
 
 _RING_BUFFERS = 32
@@ -83,7 +84,8 @@ def _feed(
     """Read into a ring of buffers, each of which is used again when all hashers are done with it."""
     # No more than the file fills: new memory costs time.
     buffers = max(1, min(_RING_BUFFERS, -(-size_bytes // _RING_BUFFER_BYTES)))
-    ring = [memoryview(bytearray(_RING_BUFFER_BYTES)) for _ in range(buffers)]
+    whole = memory.fresh(buffers * _RING_BUFFER_BYTES)
+    ring = [whole[n * _RING_BUFFER_BYTES : (n + 1) * _RING_BUFFER_BYTES] for n in range(buffers)]
     read_bytes = turns = in_use = 0
     while read_bytes < size_bytes:
         if in_use == len(ring):

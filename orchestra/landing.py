@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from orchestra import memory
 from orchestra.wire import BLOCK_BYTES, PIECE_HEADER_BYTES, Blocks, Decoder, Message, MessageId
 
 if TYPE_CHECKING:
@@ -30,19 +31,18 @@ _PIECE_ID = int(MessageId.PIECE)
 class Landing:
     """Memory for SLOTS whole `piece` messages: `data` has the blocks. From a Pool, and given back to it."""
 
-    __slots__ = ("_headers", "_pool", "_slots", "_view", "data")
+    __slots__ = ("_headers", "_pool", "_slots", "data")
 
     capacity_bytes = SLOTS * MESSAGE_BYTES
 
     def __init__(self, pool: Pool[Landing]) -> None:
         self._pool = pool
-        self.data = bytearray(SLOTS * BLOCK_BYTES)
-        self._view = memoryview(self.data)
+        self.data = memory.fresh(SLOTS * BLOCK_BYTES)
         self._headers = memoryview(bytearray(SLOTS * PIECE_HEADER_BYTES))
         self._slots: list[memoryview] = []
         for number in range(SLOTS):
             self._slots.append(self._headers[number * PIECE_HEADER_BYTES : (number + 1) * PIECE_HEADER_BYTES])
-            self._slots.append(self._view[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES])
+            self._slots.append(self.data[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES])
 
     def give_back(self) -> None:
         """Return the memory to its pool; it must not be touched afterwards."""
@@ -103,7 +103,7 @@ class Landing:
         return matched
 
     def _close_run(self, run: Blocks, start: int, stop: int) -> None:
-        run.views.append(self._view[start * BLOCK_BYTES : stop * BLOCK_BYTES])
+        run.views.append(self.data[start * BLOCK_BYTES : stop * BLOCK_BYTES])
         run.length = (stop - start) * BLOCK_BYTES
 
     def _stream(self, number: int, length: int) -> list[memoryview]:

@@ -29,8 +29,6 @@ class Inbox(Protocol):
 class Buffer(Protocol):
     """Borrowed memory: whoever holds the message that carries it gives it back."""
 
-    data: bytearray
-
     def give_back(self) -> None:
         """Return the memory to its pool; it must not be touched afterwards."""
 

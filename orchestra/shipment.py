@@ -11,6 +11,7 @@ import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from orchestra import memory
 from orchestra.wire import BLOCK_BYTES, PIECE_HEADER_BYTES, BlockSpan, MessageId
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Shipment:
 
     def __init__(self, pool: Pool[Shipment]) -> None:
         self._pool = pool
-        self._data = memoryview(bytearray(MAX_BLOCKS * BLOCK_BYTES))
+        self._data = memory.fresh(MAX_BLOCKS * BLOCK_BYTES)
         self._headers = bytearray(MAX_BLOCKS * PIECE_HEADER_BYTES)
         headers = memoryview(self._headers)
         numbers = range(MAX_BLOCKS)

@@ -155,7 +155,7 @@ class Writer(Worker):
 
     def _read_back_for_digest(self, span: range) -> None:
         sheet = self._sheets.take()
-        view = memoryview(sheet.data)[: len(span)]
+        view = sheet.data[: len(span)]
         try:
             self._storage.read([view], span.start)
         except (OSError, EOFError) as error:

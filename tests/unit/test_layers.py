@@ -13,8 +13,8 @@ LAYERS: dict[str, str] = {
     # No thread, no clock, no socket: values in, values out. (regular only opens what score reads.)
     "pure": """
         addressbook addresses announce announcereply bencode bitfield census choker digestfeed doorway
-        downloads errors extension flight gauge geometry humans messages metainfo names peer picker rate
-        registry regular roster schedule score scorelines shipment swarm text uploads wire
+        downloads errors extension flight gauge geometry humans memory messages metainfo names peer
+        picker rate registry regular roster schedule score scorelines shipment swarm text uploads wire
         """,
     # Files, sockets, and what threads are made of.
     "input and output": """
