@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from orchestra import memory  # noqa: E402
+from orchestra import memory
 
 BUFFER_BYTES = 1 << 20
 BUFFERS = 8
