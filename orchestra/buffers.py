@@ -27,7 +27,10 @@ class Pool(Generic[T]):
             self._unmade.put(None)
 
     def take(self) -> T:
-        """One that is free, with arbitrary contents; blocks while all are in use."""
+        """One that is free, with arbitrary contents; blocks while all are in use.
+
+        Raises what `make` raises, when one is to be made.
+        """
         try:
             return self._free.get_nowait()
         except queue.Empty:
@@ -36,7 +39,11 @@ class Pool(Generic[T]):
             self._unmade.get_nowait()
         except queue.Empty:
             return self._free.get()
-        return self._make(self)
+        try:
+            return self._make(self)
+        except BaseException:
+            self._unmade.put(None)
+            raise
 
     def put(self, item: T) -> None:
         """Give one back."""

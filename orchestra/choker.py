@@ -21,7 +21,6 @@ class Standing:
 
     key: int
     interested: bool
-    unchoked: bool
     gives_bytes_s: float
     takes_bytes_s: float
 

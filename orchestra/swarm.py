@@ -304,9 +304,7 @@ class Swarm:
         if new_round:
             self._next_round_s = now_s + ROUND_S
         standings = [
-            Standing(
-                peer.key, peer.interested, not peer.choked, peer.down.bytes_s(now_s), peer.up.bytes_s(now_s)
-            )
+            Standing(peer.key, peer.interested, peer.down.bytes_s(now_s), peer.up.bytes_s(now_s))
             for peer in self.peers.values()
             if not peer.closing
         ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from orchestra.buffers import Pool, Sheet
 from tests.fakes import PATIENCE_S
 
@@ -77,3 +79,17 @@ def test_a_sheet_goes_back_to_its_pool() -> None:
     assert len(sheet.data) == 10
     sheet.give_back()
     assert pool.take() is sheet
+
+
+def test_what_could_not_be_made_can_be_made_later() -> None:
+    failures = [OSError("no memory")]
+
+    def make(pool: Pool[Thing]) -> Thing:
+        if failures:
+            raise failures.pop()
+        return Thing(pool)
+
+    pool = Pool(1, make)
+    with pytest.raises(OSError, match="no memory"):
+        pool.take()
+    assert isinstance(pool.take(), Thing)

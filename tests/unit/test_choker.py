@@ -11,7 +11,7 @@ SLOTS = 4
 
 
 def standing(key: int, *, interested: bool = True, gives: float = 0.0, takes: float = 0.0) -> Standing:
-    return Standing(key, interested, unchoked=False, gives_bytes_s=gives, takes_bytes_s=takes)
+    return Standing(key, interested, gives_bytes_s=gives, takes_bytes_s=takes)
 
 
 def choker(seed: int = 1) -> Choker:
