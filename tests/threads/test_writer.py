@@ -344,12 +344,18 @@ def test_while_blocks_wait_to_be_written_the_last_share_does_not_go_along(
     assert [buffer.returns for buffer in buffers] == [start not in along for start in starts]
 
 
-def test_what_did_not_go_along_is_read_back_when_nothing_waits(desk: Desk) -> None:
+def all_written_from_the_end(desk: Desk) -> Writer:
+    """A writer that has got every part, the last one first."""
     writer = desk.start()
     desk.reports.next(Checked)
     for start in reversed(range(0, len(DATA), PART_BYTES)):
         desk.write(writer, run(start, min(PART_BYTES, len(DATA) - start)))
         desk.reports.next(PartsWritten)
+    return writer
+
+
+def test_what_did_not_go_along_is_read_back_when_nothing_waits(desk: Desk) -> None:
+    writer = all_written_from_the_end(desk)
     # The first part came in order; the others are on disk only.
     writer.inbox.put(Digest(3 * PART_BYTES))
     writer.inbox.put(Digest(len(DATA)))
@@ -363,11 +369,7 @@ def test_what_did_not_go_along_is_read_back_when_nothing_waits(desk: Desk) -> No
 
 
 def test_a_file_that_has_become_shorter_is_a_storage_error_and_said_once(desk: Desk) -> None:
-    writer = desk.start()
-    desk.reports.next(Checked)
-    for start in reversed(range(0, len(DATA), PART_BYTES)):
-        desk.write(writer, run(start, min(PART_BYTES, len(DATA) - start)))
-        desk.reports.next(PartsWritten)
+    writer = all_written_from_the_end(desk)
     os.truncate(desk.part_path, PART_BYTES)
     writer.inbox.put(Digest(len(DATA)))
     assert "whole-file SHA-1" in str(desk.reports.next(DiskFailed).error)
