@@ -84,6 +84,12 @@ class Downloads:
         peer.outstanding.update(keys)
         peer.link.send(encode_requests(self._geometry.spans(keys)))
 
+    def fill_all(self, now_s: float) -> None:
+        """`fill` for everybody, while something is missing."""
+        if not self._picker.have.complete:
+            for peer in self._peers.values():
+                self.fill(peer, now_s)
+
     def _fair_depth(self, peer: Peer) -> int:
         """How many blocks to ask of a complete peer that others want as well.
 

@@ -94,6 +94,12 @@ class Peer:
         """True for a partial peer that has something or wants something."""
         return self.counted and (self.have.count > 0 or self.interested)
 
+    def say(self, data: bytes, now_s: float) -> None:
+        """Send `data`, or close a peer that takes nothing in."""
+        self.spoke_at_s = now_s
+        if not self.link.send(data):
+            self.close("too far behind")
+
     def close(self, reason: str) -> None:
         """End the connection; its last word follows."""
         if not self.closing:

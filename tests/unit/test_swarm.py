@@ -9,11 +9,12 @@ import pytest
 
 from orchestra import bencode
 from orchestra.bitfield import Bitfield
+from orchestra.conversation import MAX_HELLOS
 from orchestra.downloads import MAX_STRAY_BLOCKS, SNUB_S
 from orchestra.geometry import Geometry
 from orchestra.messages import Accepted, LinkUp, Read, Received, Write
 from orchestra.peer import Peer
-from orchestra.swarm import KEEP_ALIVE_S, MAX_HELLOS, SILENCE_S, UPLOAD_SLOTS, Swarm
+from orchestra.swarm import KEEP_ALIVE_S, SILENCE_S, UPLOAD_SLOTS, Swarm
 from orchestra.uploads import MAX_ASKED
 from orchestra.wire import (
     BLOCK_BYTES,
@@ -170,7 +171,7 @@ def test_chokes_and_unchokes_in_a_row_make_us_ask_others_once(
 ) -> None:
     peer, filled = stage.seeder(), list[float]()
     wavering: list[Message] = [Choke(), Unchoke()]
-    monkeypatch.setattr(stage.swarm, "_fill_all", filled.append)
+    monkeypatch.setattr(stage.swarm.downloads, "fill_all", filled.append)
     stage.hear(peer, *wavering * 500)
     assert len(filled) == 1
     assert peer.outstanding

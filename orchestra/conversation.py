@@ -1,0 +1,137 @@
+"""The talk with one peer: how we greet it, what it says, and what that changes.
+
+Pure; owned by the orchestrator. Blocks are not heard here but by the swarm,
+since they go on to the writer.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from orchestra.bitfield import Bitfield
+from orchestra.downloads import Downloads
+from orchestra.errors import RemoteProtocolError
+from orchestra.extension import HANDSHAKE_ID, decode_extension_handshake, encode_extension_handshake
+from orchestra.geometry import Geometry
+from orchestra.news import News
+from orchestra.peer import Peer
+from orchestra.picker import Picker
+from orchestra.text import safe
+from orchestra.uploads import MAX_ASKED, Uploads
+from orchestra.wire import (
+    BitfieldReceived,
+    Cancels,
+    Choke,
+    Extended,
+    Haves,
+    Interested,
+    Message,
+    MessageId,
+    NotInterested,
+    Port,
+    Requests,
+    Unchoke,
+    encode_bitfield,
+    encode_extended,
+    encode_state,
+)
+
+MAX_HELLOS = 16
+"""Extension handshakes from one peer: BEP 10 lets it send another when something changes."""
+
+_log = logging.getLogger("orchestra.conversation")
+
+
+class Conversation:
+    """Hears every message but blocks, and answers where the answer is not for a policy to decide."""
+
+    def __init__(
+        self, geometry: Geometry, picker: Picker, downloads: Downloads, uploads: Uploads, news: News
+    ) -> None:
+        self._geometry = geometry
+        self._picker = picker
+        self._downloads = downloads
+        self._uploads = uploads
+        self._news = news
+
+    def greet(self, peer: Peer, listen_port: int, now_s: float) -> None:
+        """Tell a new peer what we have (BEP 3) and who we are (BEP 10)."""
+        self._news.begin(peer)
+        have = self._picker.have
+        greeting = encode_bitfield(have.to_wire()) if have.count else b""
+        if peer.speaks_extensions:
+            hello = encode_extension_handshake(port=listen_port, max_requests=MAX_ASKED, your_host=peer.host)
+            greeting += encode_extended(HANDSHAKE_ID, hello)
+        if greeting:
+            peer.say(greeting, now_s)
+
+    def hear(self, peer: Peer, message: Message, now_s: float) -> None:
+        """`peer` says this. Raises RemoteProtocolError when it may not."""
+        match message:
+            case Requests(blocks):
+                self._uploads.asked(peer, blocks, now_s)
+            case Haves(indices):
+                self._got_haves(peer, indices, now_s)
+            case Cancels(blocks):
+                self._uploads.cancelled(peer, blocks)
+            case Choke():
+                peer.choking_us = True
+                if peer.engaged:
+                    self._downloads.give_back(peer)
+                    self._downloads.fill_all(now_s)
+            case Unchoke():
+                peer.choking_us = False
+            case Interested() | NotInterested():
+                peer.interested = isinstance(message, Interested)
+                self._news.catch_up(peer, now_s)
+            case BitfieldReceived(data):
+                self._got_bitfield(peer, data, now_s)
+            case Extended(0, payload):
+                self._got_extension_handshake(peer, payload)
+            case Extended() | Port():
+                pass  # No extension but the handshake was offered, and there is no DHT here.
+            case _:
+                raise AssertionError(f"not a wire message: {message!r}")
+
+    def _got_bitfield(self, peer: Peer, data: bytes, now_s: float) -> None:
+        said = Bitfield.from_wire(data, self._geometry.parts)
+        if peer.have.count:
+            # aria2 sends its bitfield again when it has much to tell: what is new in it counts as haves.
+            self._got_haves(peer, said.beyond(peer.have), now_s)
+            return
+        peer.have = said
+        peer.counted = not peer.have.complete
+        if peer.counted:
+            self._picker.count_peer(peer.have)
+        peer.wanted_parts = self._picker.have.lacking(peer.have)
+        self.show_interest(peer, now_s)
+
+    def _got_haves(self, peer: Peer, indices: list[int], now_s: float) -> None:
+        for index in indices:
+            if index >= self._geometry.parts:
+                raise RemoteProtocolError(f"have of part {index}, but there are {self._geometry.parts}")
+            if peer.have.add(index):
+                if peer.counted:
+                    self._picker.count_part(index)
+                peer.wanted_parts += index not in self._picker.have
+        self.show_interest(peer, now_s)
+
+    def _got_extension_handshake(self, peer: Peer, payload: bytes) -> None:
+        peer.hellos += 1
+        if peer.hellos > MAX_HELLOS:
+            raise RemoteProtocolError("too many extension handshakes")
+        hello = decode_extension_handshake(payload)
+        peer.client = safe(hello.client, 60)
+        if hello.max_requests:
+            peer.max_requests = hello.max_requests
+        _log.info("%s is %s", peer.host, peer.client)
+
+    def show_interest(self, peer: Peer, now_s: float) -> None:
+        """Tell the peer when our interest changes; two complete members have nothing more to say."""
+        if self._picker.have.complete and peer.have.complete and self._geometry.parts:
+            peer.close("both are complete")
+            return
+        wanted = peer.wanted_parts > 0
+        if wanted != peer.interesting:
+            peer.interesting = wanted
+            peer.say(encode_state(MessageId.INTERESTED if wanted else MessageId.NOT_INTERESTED), now_s)
