@@ -16,8 +16,9 @@ from orchestra.geometry import Geometry
 from orchestra.news import News
 from orchestra.peer import Peer
 from orchestra.picker import Picker
+from orchestra.service import Service
 from orchestra.text import safe
-from orchestra.uploads import MAX_ASKED, Uploads
+from orchestra.uploads import MAX_ASKED
 from orchestra.wire import (
     BitfieldReceived,
     Cancels,
@@ -31,7 +32,6 @@ from orchestra.wire import (
     Port,
     Requests,
     Unchoke,
-    encode_bitfield,
     encode_extended,
     encode_state,
 )
@@ -46,34 +46,34 @@ class Conversation:
     """Hears every message but blocks, and answers where the answer is not for a policy to decide."""
 
     def __init__(
-        self, geometry: Geometry, picker: Picker, downloads: Downloads, uploads: Uploads, news: News
+        self, geometry: Geometry, picker: Picker, downloads: Downloads, service: Service, news: News
     ) -> None:
         self._geometry = geometry
         self._picker = picker
         self._downloads = downloads
-        self._uploads = uploads
+        self._service = service
         self._news = news
 
     def greet(self, peer: Peer, listen_port: int, now_s: float) -> None:
         """Tell a new peer what we have (BEP 3) and who we are (BEP 10)."""
         self._news.begin(peer)
-        have = self._picker.have
-        greeting = encode_bitfield(have.to_wire()) if have.count else b""
+        greeting = self._service.greeting(peer)
         if peer.speaks_extensions:
             hello = encode_extension_handshake(port=listen_port, max_requests=MAX_ASKED, your_host=peer.host)
             greeting += encode_extended(HANDSHAKE_ID, hello)
         if greeting:
             peer.say(greeting, now_s)
+        self._service.welcomed(now_s)
 
     def hear(self, peer: Peer, message: Message, now_s: float) -> None:
         """`peer` says this. Raises RemoteProtocolError when it may not."""
         match message:
             case Requests(blocks):
-                self._uploads.asked(peer, blocks, now_s)
+                self._service.asked(peer, blocks, now_s)
             case Haves(indices):
                 self._got_haves(peer, indices, now_s)
             case Cancels(blocks):
-                self._uploads.cancelled(peer, blocks)
+                self._service.uploads.cancelled(peer, blocks)
             case Choke():
                 peer.choking_us = True
                 if peer.engaged:
@@ -104,16 +104,20 @@ class Conversation:
         if peer.counted:
             self._picker.count_peer(peer.have)
         peer.wanted_parts = self._picker.have.lacking(peer.have)
+        self._service.heard(peer, said.indices(), now_s)
         self.show_interest(peer, now_s)
 
     def _got_haves(self, peer: Peer, indices: list[int], now_s: float) -> None:
+        news = []
         for index in indices:
             if index >= self._geometry.parts:
                 raise RemoteProtocolError(f"have of part {index}, but there are {self._geometry.parts}")
             if peer.have.add(index):
+                news.append(index)
                 if peer.counted:
                     self._picker.count_part(index)
                 peer.wanted_parts += index not in self._picker.have
+        self._service.heard(peer, news, now_s)
         self.show_interest(peer, now_s)
 
     def _got_extension_handshake(self, peer: Peer, payload: bytes) -> None:

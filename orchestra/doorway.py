@@ -79,6 +79,11 @@ class Doorway:
         """Connections whose last word has not come, half-open ones too."""
         return len(self._peers) + len(self._half_open)
 
+    @property
+    def half_open(self) -> int:
+        """Connections before their handshake."""
+        return len(self._half_open)
+
     def dial_more(self, now_s: float) -> None:
         """Connect to known addresses, as far as there is room."""
         while self.connections < MAX_PEERS and len(self._half_open) < MAX_HALF_OPEN:

@@ -313,7 +313,7 @@ class Orchestrator:
             return
         self._schedule.answered(message.event, message.interval_s, message.min_interval_s, now_s)
         self.swarm.doorway.book.add(message.members, now_s)
-        self.swarm.expect_others(others_download=message.leechers != (0 if self.swarm.complete else 1))
+        self.swarm.expect_others(seeders=message.seeders, leechers=message.leechers)
         self.swarm.doorway.dial_more(now_s)
 
     def _announce_failed(self, reason: str, now_s: float) -> None:

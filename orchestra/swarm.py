@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 
-from orchestra.choker import ROUND_S, Choker, Standing
 from orchestra.conversation import Conversation
 from orchestra.doorway import Doorway, Links
 from orchestra.downloads import MAX_STRAY_BLOCKS, Downloads
@@ -21,10 +20,10 @@ from orchestra.news import News
 from orchestra.peer import Peer
 from orchestra.picker import Picker
 from orchestra.rate import Rate
+from orchestra.service import Service
 from orchestra.uploads import Uploads
-from orchestra.wire import KEEP_ALIVE, Blocks, MessageId, encode_state
+from orchestra.wire import KEEP_ALIVE, Blocks
 
-UPLOAD_SLOTS = 8
 EXTENT_BYTES = 256 * 1024
 KEEP_ALIVE_S = 100.0
 SILENCE_S = 130.0
@@ -45,22 +44,24 @@ class Swarm:
         now_s: float,
     ) -> None:
         self.peers: dict[int, Peer] = {}
-        self.picker = Picker(geometry.parts, rng, extent_parts=EXTENT_BYTES // geometry.part_size_bytes)
+        extent_parts = EXTENT_BYTES // geometry.part_size_bytes
+        self.picker = Picker(geometry.parts, rng, extent_parts=extent_parts)
         self.downloads = Downloads(
             geometry, self.picker, self.peers, ban=self._ban, forget=lambda index: writer.put(Forget(index))
         )
         self.doorway = Doorway(geometry.parts, peer_id, links, self.peers, rng)
         self.uploads = Uploads(geometry, self.picker.have, reader)
+        self.service = Service(
+            geometry, self.picker, self.peers, self.uploads, extent_parts=extent_parts, rng=rng, now_s=now_s
+        )
         self.news = News()
-        self.conversation = Conversation(geometry, self.picker, self.downloads, self.uploads, self.news)
+        self.conversation = Conversation(geometry, self.picker, self.downloads, self.service, self.news)
         self.down = Rate(now_s)
         self.listen_port = 0
         self._others_download = True
         self.sourced_at_s = now_s
         """When a peer last had something for us."""
         self._writer = writer
-        self._choker = Choker(UPLOAD_SLOTS, rng)
-        self._next_round_s = now_s
 
     @property
     def complete(self) -> bool:
@@ -93,8 +94,7 @@ class Swarm:
             self.picker.discount_peer(peer.have)
         self.doorway.peer_left(peer, now_s, of_no_use=self.complete and peer.have.complete)
         self.downloads.fill_all(now_s)
-        if not peer.choked:
-            self.rechoke(now_s)
+        self.service.left(peer, now_s)
 
     def _ban(self, key: int, index: int) -> None:
         peer = self.peers.get(key)
@@ -129,7 +129,7 @@ class Swarm:
                 message.buffer.give_back()
         if peer.interested != interested:
             # Once for all that one receive brought: a peer that wavers shall not keep us busy.
-            self.rechoke(now_s)
+            self.service.rechoke(now_s)
         self.downloads.fill(peer, now_s)
 
     def _blocks(self, peer: Peer, run: Blocks, now_s: float) -> list[Blocks]:
@@ -155,24 +155,6 @@ class Swarm:
         if bad:
             self.downloads.fill_all(now_s)
 
-    def rechoke(self, now_s: float) -> None:
-        """Decide anew who may ask us, and tell those for whom it changes."""
-        new_round = now_s >= self._next_round_s
-        if new_round:
-            self._next_round_s = now_s + ROUND_S
-        standings = [
-            Standing(peer.key, peer.interested, peer.down.bytes_s(now_s), peer.up.bytes_s(now_s))
-            for peer in self.peers.values()
-            if not peer.closing
-        ]
-        chosen = self._choker.decide(standings, complete=self.complete, new_round=new_round)
-        for peer in self.peers.values():
-            if peer.choked == (peer.key in chosen) and not peer.closing:
-                peer.choked = not peer.choked
-                if peer.choked:
-                    self.uploads.choke(peer)
-                peer.say(encode_state(MessageId.CHOKE if peer.choked else MessageId.UNCHOKE), now_s)
-
     def tick(self, now_s: float) -> None:
         """What has to be done once in a while: dial, snub, drop the silent, keep alive, choke."""
         self._choose_order()
@@ -184,16 +166,16 @@ class Swarm:
                 peer.say(KEEP_ALIVE, now_s)
         if self.downloads.find_snubs(now_s):
             self.downloads.fill_all(now_s)
-        if now_s >= self._next_round_s:
-            self.rechoke(now_s)
+        self.service.tick(now_s)
         if self.has_source:
             self.sourced_at_s = now_s
         self.doorway.dial_more(now_s)
         self.downloads.fill_all(now_s)
 
-    def expect_others(self, *, others_download: bool) -> None:
-        """The conductor's count: does anybody else download?"""
-        self._others_download = others_download
+    def expect_others(self, *, seeders: int, leechers: int) -> None:
+        """The conductor's count, ourselves included."""
+        self._others_download = leechers != (0 if self.complete else 1)
+        self.service.expect(seeders=seeders, leechers=leechers)
         self._choose_order()
 
     def _choose_order(self) -> None:

@@ -26,9 +26,9 @@ class Outcome:
     """A whole rehearsal.
 
     `copies_out_s`: when every part had been seen whole at some member that fetches, None if never.
-    `timeline`: (time, parts held by all members that fetch together, bytes that those who held all had uploaded),
-    at most some 400 moments, in order. `trace_sha1`: of all that every member was told, in order: equal for equal
-    plans.
+    `timeline`: (time, parts held by all members that fetch together, bytes that those who held all had
+    uploaded), at most some 400 moments, in order. `trace_sha1`: of all that every member was told, in order:
+    equal for equal plans.
     """
 
     plan: Plan

@@ -48,9 +48,9 @@ class Plan:
 def bound_s(plan: Plan) -> float:
     """The least time in which all who stay could have the composition, T* of Kumar and Ross (2006).
 
-    max(F / u_seed, F / d_min, N F / (u_seed + sum of u_i)) with F the size, N the members that fetch. For a plan
-    whose groups join at different times, it is counted from the first join, for the machines of all groups, and
-    no earlier than the last group can fetch at its full rate.
+    max(F / u_seed, F / d_min, N F / (u_seed + sum of u_i)) with F the size, N the members that fetch. For a
+    plan whose groups join at different times, it is counted from the first join, for the machines of all
+    groups, and no earlier than the last group can fetch at its full rate.
     """
     fetching = [group for group in plan.groups if not group.holds_all]
     seed_up = sum(group.members * group.up_bytes_s for group in plan.groups if group.holds_all)

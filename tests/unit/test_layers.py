@@ -14,7 +14,8 @@ LAYERS: dict[str, str] = {
     "pure": """
         addressbook addresses announce announcereply bencode bitfield census choker conversation digestfeed
         doorway downloads errors extension flight gauge geometry humans memory messages metainfo names news
-        peer picker rate registry regular roster schedule score scorelines shipment swarm text uploads wire
+        peer picker rate registry regular roster schedule score scorelines service sharer shipment swarm text
+        uploads wire
         """,
     # Files, sockets, and what threads are made of.
     "input and output": """

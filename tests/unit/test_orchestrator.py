@@ -131,11 +131,13 @@ class Stage:
         self.tell(Checked(bytearray(index in right for index in range(parts)), installed))
         self.tell(Listening("0.0.0.0", 6881))
 
-    def answer(self, *members: Address, leechers: int = 5, event: str | None = None) -> Announce:
+    def answer(
+        self, *members: Address, leechers: int = 5, seeders: int = 1, event: str | None = None
+    ) -> Announce:
         """The conductor takes the announce that is waiting; returns it."""
         announce = self.announcer.only(Announce)
         assert event is None or announce.event == event
-        self.tell(Announced("c:9999", announce.event, members, 120.0, 10.0, 1, leechers))
+        self.tell(Announced("c:9999", announce.event, members, 120.0, 10.0, seeders, leechers))
         return announce
 
     def shake(self, key: int, peer_id: bytes = THEIR_ID) -> Peer:
@@ -234,7 +236,7 @@ def test_then_it_seeds_and_stops_when_it_is_told_to() -> None:
     stage = Stage()
     seeder = stage.download()
     stage.tell(Digested(SHA1), Installed("/dir/piece.bin"), LinkClosed(seeder.key, "both are complete"))
-    stage.answer(event="completed")
+    stage.answer(seeders=2, event="completed")
     stage.writer.clear()
     stage.listener.clear()
 

@@ -14,7 +14,8 @@ from orchestra.downloads import MAX_STRAY_BLOCKS, SNUB_S
 from orchestra.geometry import Geometry
 from orchestra.messages import Accepted, LinkUp, Read, Received, Write
 from orchestra.peer import Peer
-from orchestra.swarm import KEEP_ALIVE_S, SILENCE_S, UPLOAD_SLOTS, Swarm
+from orchestra.service import UPLOAD_SLOTS
+from orchestra.swarm import KEEP_ALIVE_S, SILENCE_S, Swarm
 from orchestra.uploads import MAX_ASKED
 from orchestra.wire import (
     BLOCK_BYTES,
@@ -158,7 +159,7 @@ def test_a_peer_that_wavers_makes_us_decide_once_a_receive(
 ) -> None:
     decided: list[float] = []
     wavering: list[Message] = [Interested(), NotInterested()]
-    monkeypatch.setattr(stage.swarm, "rechoke", decided.append)
+    monkeypatch.setattr(stage.swarm.service, "rechoke", decided.append)
     peer = stage.meet()
     stage.hear(peer, *wavering * 500, Interested())
     assert len(decided) == 1
@@ -533,6 +534,7 @@ def test_an_interested_peer_is_unchoked_and_its_requests_are_read() -> None:
 
 def test_only_so_many_are_unchoked_and_a_free_slot_is_given_on_at_once() -> None:
     stage = Stage(full_bitfield(PARTS))
+    stage.swarm.expect_others(seeders=2, leechers=9)
     peers = [stage.meet(Interested()) for _ in range(UPLOAD_SLOTS + 3)]
     lucky = [peer for peer in peers if not peer.choked]
     assert len(lucky) == UPLOAD_SLOTS
@@ -639,6 +641,7 @@ def test_we_keep_our_own_end_alive(stage: Stage) -> None:
 
 def test_the_choke_round_comes_by_the_clock() -> None:
     stage = Stage(full_bitfield(PARTS))
+    stage.swarm.expect_others(seeders=2, leechers=9)
     peers = [stage.meet(Interested()) for _ in range(UPLOAD_SLOTS + 4)]
     unchoked = set()
     for _ in range(60):
@@ -652,6 +655,7 @@ def test_the_choke_round_comes_by_the_clock() -> None:
 
 def test_between_the_rounds_slots_are_only_given_on_when_one_is_free() -> None:
     stage = Stage(full_bitfield(PARTS))
+    stage.swarm.expect_others(seeders=2, leechers=9)
     peers = [stage.meet(Interested()) for _ in range(UPLOAD_SLOTS + 4)]
     stage.tick(10.0)
     unchoked = [peer for peer in peers if not peer.choked]
@@ -676,7 +680,7 @@ def test_the_time_of_the_last_source_is_kept(stage: Stage) -> None:
 
 
 def test_a_lone_downloader_fetches_in_order_until_a_partial_peer_comes(stage: Stage) -> None:
-    stage.swarm.expect_others(others_download=False)
+    stage.swarm.expect_others(seeders=1, leechers=1)
     stage.tick()
     assert stage.swarm.picker.in_order
     assert requested(stage.seeder())[0] == (0, 0, BLOCK_BYTES)

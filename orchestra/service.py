@@ -1,0 +1,181 @@
+"""Whom we serve, and what they are shown: slots, chokes, and the only source's offers.
+
+Pure; owned by the swarm. The choker and the sharer decide; here their decisions
+become messages to peers.
+"""
+
+from __future__ import annotations
+
+import random
+
+from orchestra.bitfield import Bitfield
+from orchestra.choker import ROUND_S, Choker, Standing
+from orchestra.geometry import Geometry
+from orchestra.peer import Peer
+from orchestra.picker import Picker
+from orchestra.sharer import MAX_PARTS, Sharer
+from orchestra.uploads import Uploads
+from orchestra.wire import BlockSpan, MessageId, encode_bitfield, encode_haves, encode_state
+
+UPLOAD_SLOTS = 8
+
+
+class Service:
+    """Serves `peers`, the swarm's own."""
+
+    def __init__(  # noqa: PLR0913 - what it works on, given once
+        self,
+        geometry: Geometry,
+        picker: Picker,
+        peers: dict[int, Peer],
+        uploads: Uploads,
+        *,
+        extent_parts: int,
+        rng: random.Random,
+        now_s: float,
+        slots: int = UPLOAD_SLOTS,
+    ) -> None:
+        self._geometry = geometry
+        self._picker = picker
+        self._peers = peers
+        self.uploads = uploads
+        self._extent_parts = extent_parts
+        self._rng = rng
+        self._slots = slots
+        self._choker = Choker(slots, rng)
+        self._next_round_s = now_s
+        self._sharer: Sharer | None = None
+        self._other_sources = False
+        self._leechers = 0
+
+    # What peers are shown
+
+    def expect(self, *, seeders: int, leechers: int) -> None:
+        """The conductor's count, ourselves included."""
+        self._leechers = leechers
+        self._other_sources = seeders > self._picker.have.complete
+
+    def greeting(self, peer: Peer) -> bytes:
+        """What a new peer is told of our parts: all of them, or nothing yet if it is to live on offers."""
+        have = self._picker.have
+        self._share_sparingly(peer)
+        if self._sharer is not None:
+            self._sharer.add(peer.key)
+            return b""
+        return encode_bitfield(have.to_wire()) if have.count else b""
+
+    def welcomed(self, now_s: float) -> None:
+        """A new peer has been greeted: it may get a slot at once."""
+        if self._sharer is not None:
+            self.rechoke(now_s)
+
+    def _share_sparingly(self, peer: Peer) -> None:
+        """Begin to make offers, when we are the only source and several want it."""
+        parts = self._geometry.parts
+        if self._sharer is not None or not self._picker.have.complete or parts > MAX_PARTS:
+            return
+        alone = self._leechers < 2 and all(other is peer or other.closing for other in self._peers.values())
+        if self._other_sources or alone:
+            return
+        out = Bitfield(parts)
+        for index in range(parts):
+            if self._picker.availability(index):
+                out.add(index)
+        if not out.complete:
+            self._sharer = Sharer(out, self._extent_parts, self._rng)
+
+    def asked(self, peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
+        """`peer` requests blocks. Raises RemoteProtocolError for one that cannot be."""
+        if self._sharer is not None and peer.key not in self._sharer and not peer.choked:
+            self._sharer.asked(peer.key, {index for index, _, _ in blocks}, now_s)
+        self.uploads.asked(peer, blocks, now_s)
+
+    def heard(self, peer: Peer, indices: list[int], now_s: float) -> None:
+        """`peer` has got these parts, which are new to us."""
+        if peer.have.complete:
+            self._other_sources = True
+        if self._sharer is None:
+            return
+        changed = self._sharer.heard(peer.key, indices)
+        if self._sharer.all_out or self._other_sources:
+            self._show_all(now_s)
+        elif changed:
+            self.rechoke(now_s)
+
+    def left(self, peer: Peer, now_s: float) -> None:
+        """`peer` is gone, and its parts are not counted any more."""
+        if self._sharer is not None:
+            lost = [index for index in peer.have.indices() if not self._picker.availability(index)]
+            self._sharer.left(peer.key, lost)
+        if not peer.choked or self._sharer is not None:
+            self.rechoke(now_s)
+
+    def _show_all(self, now_s: float) -> None:
+        """The first copy is out, or somebody else has all: from now on we are one source among others."""
+        sharer, self._sharer = self._sharer, None
+        assert sharer is not None
+        for peer in self._peers.values():
+            hidden = [] if peer.closing else sharer.hidden(peer.key, peer.have)
+            if hidden:
+                peer.say(encode_haves(hidden), now_s)
+        self.rechoke(now_s)
+
+    # Slots
+
+    def tick(self, now_s: float) -> None:
+        """What has to be done once in a while."""
+        if self._sharer is not None:
+            self._sharer.expire(now_s, self._is_busy)
+            if self._unchoked_count() < self._slots:
+                self._sharer.spend_what_is_spare()
+            self.rechoke(now_s)
+        elif now_s >= self._next_round_s:
+            self.rechoke(now_s)
+
+    def _is_busy(self, key: int) -> bool:
+        peer = self._peers.get(key)
+        return peer is not None and bool(peer.asked or peer.reading)
+
+    def _unchoked_count(self) -> int:
+        return sum(not peer.choked and not peer.closing for peer in self._peers.values())
+
+    def rechoke(self, now_s: float) -> None:
+        """Decide anew who may ask us, and tell those for whom it changes."""
+        if self._sharer is None:
+            chosen = self._choose_by_rates(now_s)
+        else:
+            chosen = self._choose_by_offers(self._sharer)
+        for peer in self._peers.values():
+            if peer.choked == (peer.key in chosen) and not peer.closing:
+                peer.choked = not peer.choked
+                if peer.choked:
+                    self.uploads.choke(peer)
+                peer.say(encode_state(MessageId.CHOKE if peer.choked else MessageId.UNCHOKE), now_s)
+        if self._sharer is not None:
+            self._offer(self._sharer, now_s)
+
+    def _choose_by_rates(self, now_s: float) -> set[int]:
+        new_round = now_s >= self._next_round_s
+        if new_round:
+            self._next_round_s = now_s + ROUND_S
+        standings = [
+            Standing(peer.key, peer.interested, peer.down.bytes_s(now_s), peer.up.bytes_s(now_s))
+            for peer in self._peers.values()
+            if not peer.closing
+        ]
+        return self._choker.decide(standings, complete=self._picker.have.complete, new_round=new_round)
+
+    def _choose_by_offers(self, sharer: Sharer) -> set[int]:
+        present = [peer for peer in self._peers.values() if not peer.closing]
+        interested = [peer.key for peer in present if peer.interested]
+        unchoked = {peer.key for peer in present if not peer.choked}
+        return sharer.choose(interested, unchoked, self._slots)
+
+    def _offer(self, sharer: Sharer, now_s: float) -> None:
+        for peer in self._peers.values():
+            if peer.choked or peer.closing or peer.key not in sharer:
+                continue
+            parts_s = peer.up.bytes_s(now_s) / self._geometry.part_size_bytes
+            offers = sharer.offer(peer.key, parts_s, now_s)
+            if offers:
+                peer.say(encode_haves(offers), now_s)

@@ -1,0 +1,193 @@
+"""The only source of a composition gives each part out once, before any twice (after BEP 16, super-seeding).
+
+Pure; owned by the swarm. A complete member that shows all that it has is asked
+for the same parts by several peers, before they hear of one another's: that
+costs others 1.2 to 1.9 copies until all is out. So a peer is told of a few
+parts at a time, which are offered to nobody else, and of more when it has
+fetched these and others have got them from it. When each part is at some peer,
+all is shown to all.
+
+BEP 16 has a peer wait for its one part to reappear. Here an offer is a *sheaf*
+of neighbouring parts, several are open at once, and a peer may be ahead by as
+much as it has passed on before: so the uplink never idles, and a peer that
+passes nothing on gets a few sheaves and no more.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from orchestra.bitfield import Bitfield
+
+MAX_PARTS = 65_536
+"""Where there are more, all is shown at once: the haves alone would be half a MiB for each peer."""
+OPEN_SHEAVES = 2
+FIRST_ALLOWANCE_SHEAVES = 4
+AHEAD_S = 0.5
+"""A fast peer is offered at least what it takes in this time."""
+STALLED_S = 10.0
+"""A part that was given to a peer which takes nothing for so long is offered to others as well."""
+
+
+@dataclass(slots=True)
+class _Account:
+    """A peer that lives on offers. `offered`: not there yet; `kept`: there, and nowhere else.
+
+    `credit`: how many parts it may be ahead beyond those that it has passed on.
+    """
+
+    offered: set[int] = field(default_factory=set)
+    kept: set[int] = field(default_factory=set)
+    passed_on: int = 0
+    credit: int = 0
+    spare: int = 0
+    """What its credit grew by last."""
+    shown: set[int] = field(default_factory=set)
+
+
+class Sharer:
+    """Which part is offered to whom; numbers are part indices, keys those of peers."""
+
+    def __init__(self, out: Bitfield, sheaf_parts: int, rng: random.Random) -> None:
+        """`out`: the parts that some peer has already; owned by the Sharer from now on."""
+        parts = out.parts
+        self._rng = rng
+        self._sheaf_parts = max(1, sheaf_parts)
+        sheaves = [
+            range(start, min(start + self._sheaf_parts, parts))
+            for start in range(0, parts, self._sheaf_parts)
+        ]
+        rng.shuffle(sheaves)
+        self._fresh = deque(sheaves)
+        self._out = out
+        self._accounts: dict[int, _Account] = {}
+        self._given: dict[int, tuple[int, float]] = {}
+        """For each part that was given and not passed on yet: to whom, and when."""
+
+    @property
+    def all_out(self) -> bool:
+        """True when every part is at some peer."""
+        return self._out.complete
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._accounts
+
+    def add(self, key: int) -> None:
+        """A peer that was not shown what we have."""
+        self._accounts[key] = _Account(credit=FIRST_ALLOWANCE_SHEAVES * self._sheaf_parts)
+
+    # Whom to serve
+
+    def choose(self, interested: Iterable[int], unchoked: set[int], slots: int) -> set[int]:
+        """Who may ask us. `interested` are peers that were shown all; they get what the others leave.
+
+        A peer keeps its slot while an offer of its is open: half a part is of no use to anybody. Then come
+        those who have passed on most.
+        """
+        ranked = sorted(
+            (not (account.offered and key in unchoked), -account.passed_on, self._rng.random(), key)
+            for key, account in self._accounts.items()
+            if account.offered or (self._fresh and self._room(account, OPEN_SHEAVES) > 0)
+        )
+        chosen = [key for *_, key in ranked[:slots]]
+        chosen += [key for key in interested if key not in self._accounts][: slots - len(chosen)]
+        return set(chosen)
+
+    def hidden(self, key: int, have: Bitfield) -> list[int]:
+        """The parts that peer `key` lacks and has not been told of; none for one that was shown all."""
+        account = self._accounts.get(key)
+        if account is None:
+            return []
+        return [index for index in range(have.parts) if index not in account.shown and index not in have]
+
+    def _room(self, account: _Account, open_sheaves: int) -> int:
+        """How many parts more a peer may be offered."""
+        offered = len(account.offered)
+        return min(
+            open_sheaves * self._sheaf_parts - offered,
+            account.credit + account.passed_on - offered - len(account.kept),
+        )
+
+    def spend_what_is_spare(self) -> None:
+        """A slot is free: those who may not ask while something is left get credit, twice as much each time.
+
+        They may have no neighbours to pass anything on to.
+        """
+        for account in self._accounts.values():
+            if not account.offered and self._room(account, OPEN_SHEAVES) <= 0:
+                account.spare = max(self._sheaf_parts, 2 * account.spare)
+                account.credit += account.spare
+
+    # What to offer
+
+    def offer(self, key: int, takes_parts_s: float, now_s: float) -> list[int]:
+        """The parts to tell peer `key` of now, in order; `takes_parts_s`: how fast it takes them."""
+        account = self._accounts[key]
+        fast_sheaves = int(takes_parts_s * AHEAD_S) // self._sheaf_parts
+        room = self._room(account, max(OPEN_SHEAVES, fast_sheaves))
+        offers: list[int] = []
+        while self._fresh and len(offers) < room:
+            sheaf = self._fresh.popleft()
+            offers += [index for index in sheaf if index not in self._out and index not in self._given]
+        account.offered.update(offers)
+        account.shown.update(offers)
+        self._given.update(dict.fromkeys(offers, (key, now_s)))
+        return sorted(offers)
+
+    def asked(self, key: int, indices: Iterable[int], now_s: float) -> None:
+        """A peer that was shown all asks for these: they need not be offered to anybody else."""
+        for index in indices:
+            if index not in self._out:
+                self._given.setdefault(index, (key, now_s))
+
+    # What comes of it
+
+    def heard(self, key: int, indices: Iterable[int]) -> bool:
+        """Peer `key` has these parts, which is new to us; True when somebody may be offered more for it."""
+        account = self._accounts.get(key)
+        changed = False
+        for index in indices:
+            self._out.add(index)
+            given_to, _ = self._given.get(index, (key, 0.0))
+            if account is not None and index in account.offered:
+                account.offered.remove(index)
+                changed = True
+                if given_to == key:
+                    account.kept.add(index)
+            if given_to != key:
+                self._passed_on(index)
+                changed = True
+        return changed
+
+    def _passed_on(self, index: int) -> None:
+        giver = self._accounts.get(self._given.pop(index)[0])
+        if giver is not None and index in giver.kept:
+            giver.kept.remove(index)
+            giver.passed_on += 1
+
+    def left(self, key: int, lost: Iterable[int]) -> None:
+        """Peer `key` has gone; `lost` are the parts that it had and no other peer has."""
+        self._accounts.pop(key, None)
+        for index in lost:
+            self._out.remove(index)
+            self._fresh.appendleft(range(index, index + 1))
+        self._take_back([index for index, (owner, _) in self._given.items() if owner == key])
+
+    def expire(self, now_s: float, is_busy: Callable[[int], bool]) -> None:
+        """What was given long ago to peers that are not fetching from us is for others as well."""
+        self._take_back(
+            [
+                index
+                for index, (key, since_s) in self._given.items()
+                if now_s - since_s >= STALLED_S and index not in self._out and not is_busy(key)
+            ]
+        )
+
+    def _take_back(self, indices: list[int]) -> None:
+        for index in indices:
+            del self._given[index]
+            if index not in self._out:
+                self._fresh.appendleft(range(index, index + 1))
