@@ -26,7 +26,7 @@ class Standing:
 
 
 class Choker:
-    """Decides every ROUND_S who is unchoked; `slots` includes the optimistic one."""
+    """Decides every ROUND_S who is unchoked; `slots` includes the optimistic one. 0: nobody ever."""
 
     def __init__(self, slots: int, rng: random.Random) -> None:
         self.slots = slots
@@ -41,6 +41,8 @@ class Choker:
         `new_round`: ROUND_S have passed; False when only a slot has become free.
         """
         self._rounds += new_round
+        if not self.slots:
+            return set()
         interested = [standing for standing in standings if standing.interested]
         if len(interested) <= self.slots:
             return {standing.key for standing in interested}

@@ -75,7 +75,7 @@ class Task:
     """What this member is to do.
 
     `path`: where the composition is to stand. `timeout_s`: give up after so long without a source;
-    None: never.
+    None: never. `gives`: False for a member that lets nobody ask it, as only a rehearsal has them.
     """
 
     path: str
@@ -85,6 +85,7 @@ class Task:
     seed: bool = True
     timeout_s: float | None = None
     members: tuple[Address, ...] = ()
+    gives: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ class Orchestrator:
             reader=ports.reader,
             rng=rng,
             now_s=now_s,
+            gives=task.gives,
         )
         self._task = task
         self._ports = ports

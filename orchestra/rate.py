@@ -29,12 +29,17 @@ class Rate:
             slots[-1][1] += length_bytes
             return
         slots.append([now_s, length_bytes])
-        while slots[0][0] < now_s - self._window_s:
-            slots.popleft()
+        self._forget(now_s)
 
     def bytes_s(self, now_s: float) -> float:
         """The mean over the window, or over the time since the start when that is shorter."""
-        oldest = now_s - self._window_s
-        moved = sum(length for when, length in self._slots if when >= oldest)
+        self._forget(now_s)
+        if not self._slots:
+            return 0.0
         elapsed = min(self._window_s, now_s - self._since_s)
-        return moved / max(elapsed, 0.25)
+        return sum([length for _, length in self._slots]) / max(elapsed, 0.25)
+
+    def _forget(self, now_s: float) -> None:
+        slots, oldest_s = self._slots, now_s - self._window_s
+        while slots and slots[0][0] < oldest_s:
+            slots.popleft()

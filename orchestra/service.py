@@ -33,7 +33,7 @@ class Service:
         extent_parts: int,
         rng: random.Random,
         now_s: float,
-        slots: int = UPLOAD_SLOTS,
+        slots: int,
     ) -> None:
         self._geometry = geometry
         self._picker = picker

@@ -20,7 +20,7 @@ from orchestra.news import News
 from orchestra.peer import Peer
 from orchestra.picker import Picker
 from orchestra.rate import Rate
-from orchestra.service import Service
+from orchestra.service import UPLOAD_SLOTS, Service
 from orchestra.uploads import Uploads
 from orchestra.wire import KEEP_ALIVE, Blocks
 
@@ -30,7 +30,7 @@ SILENCE_S = 130.0
 
 
 class Swarm:
-    """All peers of one composition, and the parts that we have of it."""
+    """All peers of one composition, and the parts that we have of it. `gives`: False unchokes nobody."""
 
     def __init__(  # noqa: PLR0913 - the ports that it speaks through, given once
         self,
@@ -42,6 +42,7 @@ class Swarm:
         reader: Inbox,
         rng: random.Random,
         now_s: float,
+        gives: bool = True,
     ) -> None:
         self.peers: dict[int, Peer] = {}
         extent_parts = EXTENT_BYTES // geometry.part_size_bytes
@@ -52,8 +53,9 @@ class Swarm:
         self.doorway = Doorway(geometry.parts, peer_id, links, self.peers, rng)
         self.uploads = Uploads(geometry, self.picker.have, reader)
         self.service = Service(
-            geometry, self.picker, self.peers, self.uploads, extent_parts=extent_parts, rng=rng, now_s=now_s
-        )
+            geometry, self.picker, self.peers, self.uploads,
+            extent_parts=extent_parts, rng=rng, now_s=now_s, slots=UPLOAD_SLOTS if gives else 0,
+        )  # fmt: skip
         self.news = News()
         self.conversation = Conversation(geometry, self.picker, self.downloads, self.service, self.news)
         self.down = Rate(now_s)
