@@ -24,6 +24,8 @@ LAYERS: dict[str, str] = {
         """,
     "threads": "announcer connection digest listener reader webserver writer",
     "orchestrator": "orchestrator",
+    # The real orchestrators on a virtual clock: a package, all of it in one layer.
+    "rehearsal": "rehearsal",
     # What talks to the person: arguments, terminal, signals.
     "shell": "cli console signals",
     # What the programs are wired from.
@@ -32,13 +34,15 @@ LAYERS: dict[str, str] = {
 PROGRAMS = {"composer", "conductor", "member"}
 ALONE = {"netutils", "kbhit", "run"}
 """Import nothing of ours."""
+PACKAGES = {"rehearsal"}
+"""Folders of modules that have a layer together."""
 FOR_PROGRAMS = {"kbhit", "orchestra.cli", "orchestra.console", "orchestra.signals"}
 """Not for the engine: it says what it has to say in messages, in exceptions and in the log."""
 UNKNOWN_TO_PURE = {"asyncio", "progressbar", "queue", "select", "selectors", "subprocess"} | {
     "threading", "time", "urllib3", "waitress"
 }  # fmt: skip
 
-SOURCES = sorted([*ROOT.glob("*.py"), *(ROOT / "orchestra").glob("*.py")])
+SOURCES = sorted([*ROOT.glob("*.py"), *(ROOT / "orchestra").rglob("*.py")])
 ORDER = list(LAYERS)
 
 
@@ -86,8 +90,9 @@ def problems_of(path: Path) -> list[str]:
             f"{name} imports {module}" for module in ours if name in ALONE or module in PROGRAMS | {"run"}
         ]
     if name == "__init__":
-        return [f"orchestra imports {module}" for module in ours]
-    layer = layer_of(name)
+        return [f"{path.parent.name} imports {module}" for module in ours]
+    package = path.parent.name
+    layer = layer_of(package if package in PACKAGES else name)
     problems = [f"{name} imports {module}" for module in ours if module in PROGRAMS | {"run"}]
     for module in sorted(ours):
         if module in FOR_PROGRAMS and layer < ORDER.index("shell"):

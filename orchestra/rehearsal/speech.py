@@ -1,0 +1,74 @@
+"""What peers say, decoded once and heard by many; blocks without their bytes. Pure."""
+
+from __future__ import annotations
+
+from orchestra.errors import RemoteProtocolError
+from orchestra.geometry import Geometry
+from orchestra.wire import BLOCK_BYTES, PIECE_HEADER_BYTES, Blocks, BlockSpan, Decoder, Message
+
+QUANTUM_BLOCKS = 4
+SHORT_BYTES = 9
+"""A `have`, or less: there are few different ones."""
+
+_NOTHING = memoryview(bytes(QUANTUM_BLOCKS * BLOCK_BYTES))
+
+
+class Speech:
+    """Decodes what members say. The same bytes, said to a hundred peers, are decoded once."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._decoder = Decoder(geometry.parts, geometry.part_size_bytes)
+        self._short: dict[bytes, list[Message]] = {}
+        self._last = b""
+        self._said: list[Message] = []
+
+    def messages(self, data: bytes) -> list[Message]:
+        """What whole messages mean; the list belongs to all who ask, and must not be changed."""
+        if data is self._last:
+            return self._said
+        said = self._short.get(data) if len(data) <= SHORT_BYTES else None
+        if said is None:
+            said, used = self._decoder.decode(memoryview(data), len(data))
+            if used != len(data):
+                raise RemoteProtocolError("a member has sent half a message")
+            if len(data) <= SHORT_BYTES:
+                self._short[data] = said
+        self._last, self._said = data, said
+        return said
+
+
+class Cargo:
+    """The blocks of one shipment, on their way out."""
+
+    __slots__ = ("_blocks", "_next", "_part_size_bytes", "payload_bytes", "wire_bytes")
+
+    def __init__(self, blocks: list[BlockSpan], part_size_bytes: int) -> None:
+        self._blocks = blocks
+        self._next = 0
+        self._part_size_bytes = part_size_bytes
+        self.payload_bytes = sum([length for _, _, length in blocks])
+        self.wire_bytes = self.payload_bytes + PIECE_HEADER_BYTES * len(blocks)
+
+    @property
+    def empty(self) -> bool:
+        """True when all blocks have been taken."""
+        return self._next == len(self._blocks)
+
+    def take(self, most: int, messages: list[Message]) -> tuple[int, int]:
+        """Append the next blocks as runs; returns how many they are, and their bytes on the wire."""
+        blocks = self._blocks[self._next : self._next + most]
+        self._next += len(blocks)
+        run, run_end, payload_bytes = None, -1, 0
+        for index, begin, length in blocks:
+            offset = index * self._part_size_bytes + begin
+            if run is not None and offset == run_end:
+                run.length += length
+            else:
+                run = Blocks(offset, length, [])
+                messages.append(run)
+            run_end = offset + length
+            payload_bytes += length
+        for message in messages:
+            if isinstance(message, Blocks) and not message.views:
+                message.views.append(_NOTHING[: message.length])
+        return len(blocks), payload_bytes + PIECE_HEADER_BYTES * len(blocks)
