@@ -139,6 +139,11 @@ class Service:
     def _unchoked_count(self) -> int:
         return sum(not peer.choked and not peer.closing for peer in self._peers.values())
 
+    def wavered(self, peer: Peer, now_s: float) -> None:
+        """`peer` has gained or lost interest: it may get a slot that is free, or its own may be had."""
+        if self._sharer is not None or not peer.choked or self._unchoked_count() < self._slots:
+            self.rechoke(now_s)
+
     def rechoke(self, now_s: float) -> None:
         """Decide anew who may ask us, and tell those for whom it changes."""
         if self._sharer is None:

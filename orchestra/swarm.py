@@ -131,7 +131,7 @@ class Swarm:
                 message.buffer.give_back()
         if peer.interested != interested:
             # Once for all that one receive brought: a peer that wavers shall not keep us busy.
-            self.service.rechoke(now_s)
+            self.service.wavered(peer, now_s)
         self.downloads.fill(peer, now_s)
 
     def _blocks(self, peer: Peer, run: Blocks, now_s: float) -> list[Blocks]:
