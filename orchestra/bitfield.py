@@ -103,6 +103,10 @@ class Bitfield:
         """Bits in `as_integer`, spare ones included."""
         return 8 * len(self._bits)
 
+    def meets(self, other: Bitfield) -> bool:
+        """True when there is a part that both have."""
+        return bool(self.as_integer() & other.as_integer())
+
     def lacking(self, other: Bitfield) -> int:
         """How many of the parts of `other` are not in this one."""
         return (other.as_integer() & ~self.as_integer()).bit_count()

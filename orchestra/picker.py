@@ -17,6 +17,8 @@ from orchestra.bitfield import Bitfield
 
 PROBES = 48
 """Random tries in one bucket before the sure but slower way of `_pick_by_sets`."""
+SETS_FIRST_PARTS = 65_536
+"""Up to so many parts it is quicker to ask the sets first whether there is anything to find."""
 
 
 class PartState(IntEnum):
@@ -154,6 +156,9 @@ class Picker:
 
     def _rarest(self, have: Bitfield) -> int | None:
         complete = have.complete
+        if not complete and self.parts <= SETS_FIRST_PARTS and not self._missing.meets(have):
+            # A peer that speaks of something else has mostly nothing new.
+            return None
         for bucket in self._buckets:
             if not bucket:
                 continue
