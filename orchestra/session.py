@@ -94,9 +94,7 @@ class Connector:
 class _OrchestratorThread(Worker):
     """Takes messages from the inbox, with the time, until the orchestrator has ended."""
 
-    def __init__(
-        self, orchestrator: Orchestrator, inbox: Mailbox[Any], main: queue.SimpleQueue[Any]
-    ) -> None:
+    def __init__(self, orchestrator: Orchestrator, inbox: Mailbox[Any], main: queue.SimpleQueue[Any]) -> None:
         super().__init__("orchestrator", main.put)
         self._orchestrator = orchestrator
         self._inbox = inbox

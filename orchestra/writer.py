@@ -58,9 +58,7 @@ class PartHash:
 class Writer(Worker):
     """Takes Write, Forget, Digest, Install, Stop; reports Checked, PartsWritten, Installed, DiskFailed."""
 
-    def __init__(
-        self, storage: Storage, score: Score, digest: Inbox, report: Callable[[Any], None]
-    ) -> None:
+    def __init__(self, storage: Storage, score: Score, digest: Inbox, report: Callable[[Any], None]) -> None:
         super().__init__("writer", report)
         self.inbox: queue.SimpleQueue[Write | Forget | Digest | Install | Stop] = queue.SimpleQueue()
         self._storage = storage

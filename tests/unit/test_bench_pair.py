@@ -48,8 +48,6 @@ def check_pair(contender: Contender, composition: Composition, folder: Path) -> 
     assert set(folder.iterdir()) == before
 
 
-
-
 def test_a_process_that_ends_without_a_word_is_reported_with_what_it_said(tmp_path: Path) -> None:
     with Stage(tmp_path) as stage:
         process = stage.start([sys.executable, "-c", "import sys; sys.exit('no such thing')"], label="it")

@@ -458,15 +458,39 @@ def test_who_has_lost_interest_hears_the_next_news_at_once(stage: Stage) -> None
     assert link_of(leecher).said() == [Haves([index])]
 
 
-def test_news_that_a_peer_had_itself_is_not_held_against_it(stage: Stage) -> None:
+def test_news_that_a_peer_had_itself_can_wait_and_is_not_held_against_it(stage: Stage) -> None:
     seeder = stage.seeder()
     likely = {GEOMETRY.part_of(key) for key in seeder.outstanding}
-    twin = stage.meet(BitfieldReceived(bitfield(PARTS, *likely).to_wire()))
+    twin = stage.meet(BitfieldReceived(bitfield(PARTS, *likely).to_wire()), Interested())
     link_of(twin).said()
-    for index in fetch(stage, seeder, 2):
-        assert index in likely
-    assert [message for message in link_of(twin).said() if isinstance(message, Haves)] != []
+    fetched = fetch(stage, seeder, 2)
+    assert likely.issuperset(fetched)
+    assert not [message for message in link_of(twin).said() if isinstance(message, Haves)]
     assert not twin.told_in_vain
+    stage.tick()
+    assert Haves(fetched) in link_of(twin).said()
+
+
+def test_news_that_a_peer_lacks_brings_along_what_it_had_itself(stage: Stage) -> None:
+    seeder = stage.seeder()
+    first = GEOMETRY.part_of(min(seeder.outstanding))
+    twin = stage.meet(BitfieldReceived(bitfield(PARTS, first).to_wire()), Interested())
+    link_of(twin).said()
+    assert fetch(stage, seeder, 1) == [first]
+    [second] = fetch(stage, seeder, 1)
+    assert Haves([first, second]) in link_of(twin).said()
+
+
+def test_who_serves_us_hears_at_once_of_what_it_has_itself_and_without_interest(stage: Stage) -> None:
+    seeder = stage.seeder()
+    partial = stage.meet(BitfieldReceived(bitfield(PARTS, *range(PARTS - 1)).to_wire()), Unchoke())
+    assert partial.engaged
+    link_of(partial).said()
+    fetched = []
+    for _ in range(2):
+        [index] = fetch(stage, seeder, 1)
+        fetched += [message for message in link_of(partial).said() if message == Haves([index])]
+    assert len(fetched) == 2
 
 
 def test_who_comes_later_hears_only_what_is_new(stage: Stage) -> None:
