@@ -456,13 +456,14 @@ def test_a_flight_of_many_small_parts_is_looked_at_once_in_the_end_game(
     slow, idle = desk.join(depth=1), desk.join(bitfield(500, 499), depth=100)
     assert desk.fill(slow) == [0]
     looks: list[Flight] = []
-    open_parts = desk.downloads._open_parts
+    flights = desk.downloads._flights
+    open_parts = flights.open_parts
 
     def counted(flight: Flight) -> list[int]:
         looks.append(flight)
         return open_parts(flight)
 
-    monkeypatch.setattr(desk.downloads, "_open_parts", counted)
+    monkeypatch.setattr(flights, "open_parts", counted)
     assert desk.fill(idle) == []
     assert len(looks) == 1
 
@@ -852,7 +853,7 @@ class Storm:
             self.fill_all()
             self.send(seeder, 8)
             self.judge()
-        raise AssertionError(f"stuck at {self.desk.states()}, {self.desk.downloads._flights}")
+        raise AssertionError(f"stuck at {self.desk.states()}, {list(self.desk.downloads._flights.all())}")
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -863,8 +864,8 @@ def test_whatever_peers_do_the_books_stay_sound_and_all_comes_at_last(seed: int)
     storm.finish()
     assert storm.desk.picker.missing == 0
     downloads = storm.desk.downloads
-    assert not downloads._flights
-    assert not downloads._orphans
-    assert not downloads._disputed
+    assert not list(downloads._flights.all())
+    assert not downloads._flights.orphans
+    assert not downloads._flights.disputed
     assert not downloads._asked_twice
     assert set(storm.desk.states()) == {PartState.HAVE.name[0]}
