@@ -20,17 +20,22 @@ from orchestra.service import Service
 from orchestra.text import safe
 from orchestra.uploads import MAX_ASKED
 from orchestra.wire import (
+    AllowedFast,
     BitfieldReceived,
     Cancels,
     Choke,
     Extended,
+    HaveAll,
+    HaveNone,
     Haves,
     Interested,
     Message,
     MessageId,
     NotInterested,
     Port,
+    Rejects,
     Requests,
+    Suggestions,
     Unchoke,
     encode_extended,
     encode_state,
@@ -73,19 +78,19 @@ class Conversation:
             case Haves(indices):
                 self._got_haves(peer, indices, now_s)
             case Cancels(blocks):
-                self._service.uploads.cancelled(peer, blocks)
+                self._service.uploads.cancelled(peer, blocks, now_s)
             case Choke():
                 peer.choking_us = True
-                if peer.engaged:
-                    self._downloads.give_back(peer)
-                    self._downloads.fill_all(now_s)
+                self._downloads.choked(peer)
             case Unchoke():
                 peer.choking_us = False
             case Interested() | NotInterested():
                 peer.interested = isinstance(message, Interested)
                 self._news.catch_up(peer, now_s)
             case BitfieldReceived(data):
-                self._got_bitfield(peer, data, now_s)
+                self._got_field(peer, Bitfield.from_wire(data, self._geometry.parts), now_s)
+            case HaveAll() | HaveNone() | Rejects() | AllowedFast() | Suggestions():
+                self._hear_fast(peer, message, now_s)
             case Extended(0, payload):
                 self._got_extension_handshake(peer, payload)
             case Extended() | Port():
@@ -93,8 +98,23 @@ class Conversation:
             case _:
                 raise AssertionError(f"not a wire message: {message!r}")
 
-    def _got_bitfield(self, peer: Peer, data: bytes, now_s: float) -> None:
-        said = Bitfield.from_wire(data, self._geometry.parts)
+    def _hear_fast(
+        self, peer: Peer, message: HaveAll | HaveNone | Rejects | AllowedFast | Suggestions, now_s: float
+    ) -> None:
+        """What BEP 6 adds. A suggestion is not heeded: the parts that the swarm lacks come first."""
+        match message:
+            case HaveAll():
+                self._got_field(peer, Bitfield.full(self._geometry.parts), now_s)
+            case Rejects(blocks):
+                self._downloads.rejected(peer, blocks, now_s)
+            case AllowedFast(indices) | Suggestions(indices):
+                for index in indices:
+                    if index >= self._geometry.parts:
+                        raise RemoteProtocolError(f"part {index}, but there are {self._geometry.parts}")
+                if peer.fast is not None and isinstance(message, AllowedFast):
+                    peer.fast.allow(indices)
+
+    def _got_field(self, peer: Peer, said: Bitfield, now_s: float) -> None:
         if peer.have.count:
             # aria2 sends its bitfield again when it has much to tell: what is new in it counts as haves.
             self._got_haves(peer, said.beyond(peer.have), now_s)

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from orchestra.errors import RemoteProtocolError
+from orchestra.fast import REJECTED_REST_S
 from orchestra.flight import Flight
 from orchestra.flights import Flights
 from orchestra.geometry import Geometry
 from orchestra.peer import Peer
 from orchestra.picker import Picker
-from orchestra.wire import BLOCK_BYTES, Blocks, encode_cancels, encode_requests
+from orchestra.wire import BLOCK_BYTES, Blocks, BlockSpan, encode_cancels, encode_requests
 
 MAX_DEPTH = 384
 """6 MiB outstanding: three landings full, which a fast link needs to have the next one ready in time."""
@@ -54,12 +56,14 @@ class Downloads:
         self._flights = Flights(geometry, picker, peers, forget)
         self._asked_twice: set[int] = set()
         self.wasted_bytes = 0
+        self.freed = False
+        """Blocks were given back since the last `fill_all`: others may be asked for them."""
 
     # Asking
 
     def fill(self, peer: Peer, now_s: float) -> None:
         """Ask `peer` for more blocks, when its queue has run low enough to make that worth a call."""
-        if peer.choking_us or peer.closing or not peer.interesting:
+        if not peer.answers(now_s):
             return
         depth = 1 if peer.snubbed else min(peer.depth, peer.max_requests, self._fair_depth(peer))
         room = depth - len(peer.outstanding)
@@ -83,6 +87,7 @@ class Downloads:
 
     def fill_all(self, now_s: float) -> None:
         """`fill` for everybody, while something is missing."""
+        self.freed = False
         if not self._picker.have.complete:
             for peer in self._peers.values():
                 self.fill(peer, now_s)
@@ -109,10 +114,13 @@ class Downloads:
                 return flight
             peer.to_ask.popleft()
         for flight in self._flights.orphans:
-            if flight.askable and all(index in peer.have for index in self._flights.open_parts(flight)):
+            if flight.askable and all(map(peer.gives, self._flights.open_parts(flight))):
                 self._flights.orphans.remove(flight)
                 return self._adopt(flight, peer)
-        parts = self._picker.pick(peer.have)
+        if peer.choking_us and peer.fast is not None:
+            parts = self._picker.pick_among(peer.fast.allowed, peer.have)
+        else:
+            parts = self._picker.pick(peer.have)
         if not parts:
             return None
         if len(parts) > 1 and not self._flights.disputed.isdisjoint(parts):
@@ -136,7 +144,7 @@ class Downloads:
         disputed = self._flights.disputed
         for flight in self._flights.all():
             parts = self._flights.open_parts(flight) if flight.askable else []
-            if parts and disputed.isdisjoint(parts) and all(index in peer.have for index in parts):
+            if parts and disputed.isdisjoint(parts) and all(map(peer.gives, parts)):
                 return flight.take(room)
         owed: dict[int, list[int]] = {}
         owers: dict[int, int] = {}
@@ -144,7 +152,7 @@ class Downloads:
             for key in other.outstanding:
                 owers[key] = owers.get(key, 0) + 1
                 index = self._geometry.part_of(key)
-                if owers[key] == 1 and index in peer.have and index not in disputed:
+                if owers[key] == 1 and peer.gives(index) and index not in disputed:
                     owed.setdefault(index, []).append(key)
         for keys in sorted(owed.values(), key=len, reverse=True):
             free = sorted((key for key in keys if owers[key] < END_GAME_SOURCES), reverse=True)[:room]
@@ -200,12 +208,20 @@ class Downloads:
             late = [key for key in keys if key in other.outstanding]
             if late:
                 other.outstanding.difference_update(late)
-                other.link.send(encode_cancels(self._geometry.spans(late)))
+                self._cancel(other, late)
+
+    def _cancel(self, peer: Peer, keys: list[int]) -> None:
+        """Take requests back that are not counted as outstanding any more."""
+        if peer.fast is not None:
+            peer.fast.unanswered += len(keys)
+        peer.link.send(encode_cancels(self._geometry.spans(keys)))
 
     def _pace(self, peer: Peer, blocks: int, now_s: float) -> None:
         """Let the queue follow the peer's speed: up by what came, down to what two seconds bring."""
         peer.block_at_s = now_s
         peer.snubbed = False
+        if peer.fast is not None:
+            peer.fast.rest_until_s = 0.0
         peer.depth = min(MAX_DEPTH, peer.depth + blocks)
         if now_s - peer.depth_set_at_s >= 1.0:
             peer.depth_set_at_s = now_s
@@ -230,9 +246,52 @@ class Downloads:
 
     def give_back(self, peer: Peer) -> None:
         """`peer` left, choked us or stalls: what it owes us may be asked of others."""
-        if peer.engaged:
-            peer.engaged = False
-            self._flights.give_back(peer)
+        if peer.engaged or peer.outstanding:
+            self._flights.withdraw(peer, sorted(peer.outstanding))
+            self._release(peer)
+
+    def choked(self, peer: Peer) -> None:
+        """`peer` chokes us. One that speaks BEP 6 still answers for what it owes, another one does not."""
+        if peer.fast is None:
+            self.give_back(peer)
+        elif peer.engaged:
+            self._release(peer)
+
+    def rejected(self, peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
+        """`peer` will not send these (BEP 6): others may be asked, and it is not asked again at once.
+
+        Raises RemoteProtocolError when it rejects too much that was not asked of it.
+        """
+        assert peer.fast is not None, "the decoder lets no reject through where BEP 6 is not agreed on"
+        keys: dict[int, None] = {}
+        for block in blocks:
+            key = self._geometry.key(block[0], block[1])
+            if key in peer.outstanding and self._geometry.span(key) == block:
+                keys[key] = None
+        peer.stray_blocks += peer.fast.stray_rejects(len(blocks) - len(keys))
+        if peer.stray_blocks > MAX_STRAY_BLOCKS:
+            raise RemoteProtocolError("too many rejects of what was not asked for")
+        if not keys:
+            return
+        if peer.choking_us:
+            for key in keys:
+                peer.fast.allowed.pop(self._geometry.part_of(key), None)
+        else:
+            peer.fast.rest_until_s = now_s + REJECTED_REST_S
+            peer.snubbed = True
+        self._flights.withdraw(peer, list(keys))
+        self._release(peer)
+
+    def _release(self, peer: Peer) -> None:
+        """Others may go on with what `peer` has begun."""
+        late = self._flights.owed_of_disputed(peer)
+        if late:
+            # Such a part comes from one peer whole, or not at all.
+            self._flights.withdraw(peer, late)
+            self._cancel(peer, late)
+        peer.engaged = False
+        self.freed = True
+        self._flights.release(peer)
 
     def find_snubs(self, now_s: float) -> list[Peer]:
         """Peers that owe us blocks and have sent none for SNUB_S; their debts are given back."""
@@ -246,7 +305,7 @@ class Downloads:
             self.give_back(peer)
             peer.snubbed = True
             peer.depth = LEAST_DEPTH
-            peer.link.send(encode_cancels(self._geometry.spans(late)))
+            self._cancel(peer, late)
         return snubs
 
     def unsound(self) -> str:

@@ -94,28 +94,42 @@ class Flights:
         """The blocks that peers owe us."""
         return set().union(*(peer.outstanding for peer in self._peers.values()))
 
-    def give_back(self, peer: Peer) -> None:
-        """What `peer` owes us may be asked of others, and they may go on with what it has begun."""
+    def owed_of_disputed(self, peer: Peer) -> list[int]:
+        """The blocks of disputed parts that `peer` owes us."""
+        return sorted(key for key in peer.outstanding if self._geometry.part_of(key) in self.disputed)
+
+    def withdraw(self, peer: Peer, keys: list[int]) -> None:
+        """`peer` does not owe us these any more: they may be asked of others, if nobody owes them."""
+        peer.outstanding.difference_update(keys)
+        owed = self.owed()
+        ownerless: dict[Flight, None] = {}
+        for key in keys:
+            flight = self.of(key)
+            if key not in owed:
+                flight.returned.append(key)
+                if flight.owner is None:
+                    ownerless[flight] = None
+                elif flight.owner != peer.key:
+                    self._peers[flight.owner].to_ask.append(flight)
+        for flight in ownerless:
+            self.orphans.remove(flight)
+            self._abandon(flight, owed)
+
+    def release(self, peer: Peer) -> None:
+        """Others may go on with what `peer` has begun; what it owes us, it still owes."""
+        peer.to_ask.clear()
         # In a fixed order, so that the same seed gives the same swarm.
         owned = [flight for flight in self.all() if flight.owner == peer.key]
-        late = sorted(peer.outstanding)
-        peer.outstanding.clear()
-        peer.to_ask.clear()
-        elsewhere = self.owed()
-        for key in late:
-            flight = self.of(key)
-            if key not in elsewhere:
-                flight.returned.append(key)
-                if flight.owner is not None and flight.owner != peer.key:
-                    self._peers[flight.owner].to_ask.append(flight)
-        for flight in owned:
-            self._abandon(flight, elsewhere)
+        if owned:
+            owed = self.owed()
+            for flight in owned:
+                self._abandon(flight, owed)
 
     def _abandon(self, flight: Flight, elsewhere: set[int]) -> None:
-        """A flight has lost its owner, and ends as one: there may be no other peer that has all of it.
+        """A flight has no owner, and ends as one: there may be no other peer that has all of it.
 
-        Each of its parts is missing again if nothing of it came, else others may go on with it.
-        `elsewhere`: the blocks that other peers owe us.
+        Each of its parts is missing again if nothing of it came or is to come, else others may go on
+        with it. `elsewhere`: the blocks that peers owe us.
         """
         flight.owner = None
         owed = Counter(map(self._geometry.part_of, elsewhere))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestra.bitfield import Bitfield
+from orchestra.fast import Fast
 from orchestra.flight import Flight
 from orchestra.messages import Address, Outbox
 from orchestra.rate import Rate
@@ -46,6 +47,8 @@ class Peer:
     hellos: int = 0
     """Handshakes of the extension protocol that it has sent."""
     speaks_extensions: bool = False
+    fast: Fast | None = None
+    """What the fast extension adds, where both sides speak it (BEP 6)."""
     max_requests: int = 250
     since_s: float = 0.0
     heard_at_s: float = 0.0
@@ -93,6 +96,20 @@ class Peer:
     def downloads_too(self) -> bool:
         """True for a partial peer that has something or wants something."""
         return self.counted and (self.have.count > 0 or self.interested)
+
+    def answers(self, now_s: float) -> bool:
+        """True when it is worth asking this peer for something."""
+        if self.closing or not self.interesting:
+            return False
+        if self.fast is None:
+            return not self.choking_us
+        return now_s >= self.fast.rest_until_s and (not self.choking_us or bool(self.fast.allowed))
+
+    def gives(self, index: int) -> bool:
+        """True when it has part `index`, and we may ask it for that now."""
+        if index not in self.have:
+            return False
+        return not self.choking_us or (self.fast is not None and index in self.fast.allowed)
 
     def say(self, data: bytes, now_s: float) -> None:
         """Send `data`, or close a peer that takes nothing in."""

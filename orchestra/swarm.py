@@ -132,7 +132,10 @@ class Swarm:
         if peer.interested != interested:
             # Once for all that one receive brought: a peer that wavers shall not keep us busy.
             self.service.rechoke(now_s)
-        self.downloads.fill(peer, now_s)
+        if self.downloads.freed:
+            self.downloads.fill_all(now_s)
+        else:
+            self.downloads.fill(peer, now_s)
 
     def _blocks(self, peer: Peer, run: Blocks, now_s: float) -> list[Blocks]:
         accepted = self.downloads.accept(peer, run, now_s)
