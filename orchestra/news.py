@@ -38,7 +38,7 @@ class News:
                 encoded = encoded or encode_haves(good)
                 peer.say(encoded, now_s)
                 peer.told = len(self._parts)
-                peer.told_in_vain = not peer.interested and held < len(good)
+                peer.told_in_vain = not peer.wants and held < len(good)
 
     def tell_the_rest(self, peers: Iterable[Peer], now_s: float) -> None:
         """Tell everybody what they have not heard yet, and forget it."""

@@ -76,6 +76,10 @@ class Service:
             return encode_state(MessageId.HAVE_NONE)
         return encode_state(MessageId.HAVE_ALL) if have.complete else encode_bitfield(have.to_wire())
 
+    def hides_from(self, peer: Peer) -> bool:
+        """True while `peer` is shown less than we have."""
+        return self._sharer is not None and peer.key in self._sharer
+
     def welcomed(self, now_s: float) -> None:
         """A new peer has been greeted: it may get a slot at once."""
         if self._sharer is not None:
@@ -183,7 +187,7 @@ class Service:
         for peer, fast in newcomers:
             if room <= 0:
                 return
-            if fast.granted is None and peer.interested:
+            if fast.granted is None and peer.wants:
                 parts = [
                     index
                     for index in fast.canonical
@@ -201,7 +205,7 @@ class Service:
         if new_round:
             self._next_round_s = now_s + ROUND_S
         standings = [
-            Standing(peer.key, peer.interested, peer.down.bytes_s(now_s), peer.up.bytes_s(now_s))
+            Standing(peer.key, peer.wants, peer.down.bytes_s(now_s), peer.up.bytes_s(now_s))
             for peer in self._peers.values()
             if not peer.closing
         ]
@@ -209,7 +213,7 @@ class Service:
 
     def _choose_by_offers(self, sharer: Sharer) -> set[int]:
         present = [peer for peer in self._peers.values() if not peer.closing]
-        interested = [peer.key for peer in present if peer.interested]
+        interested = [peer.key for peer in present if peer.wants]
         unchoked = {peer.key for peer in present if not peer.choked}
         return sharer.choose(interested, unchoked, self._slots)
 

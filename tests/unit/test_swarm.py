@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from orchestra import bencode
+from orchestra.bencode import Bencoded
 from orchestra.bitfield import Bitfield
 from orchestra.conversation import MAX_HELLOS
 from orchestra.downloads import MAX_STRAY_BLOCKS, SNUB_S
+from orchestra.extension import UPLOAD_ONLY_ID
 from orchestra.fast import GRANTS
 from orchestra.geometry import Geometry
 from orchestra.messages import Accepted, LinkUp, Read, Received, Write
@@ -337,6 +339,102 @@ def test_a_choke_comes_before_the_rejects_that_it_brings() -> None:
     first.interested = False
     stage.swarm.service.rechoke(stage.now_s)
     assert kinds(link_of(first).said()) == [Choke, Rejects]
+
+
+# The extension protocol (BEP 10), and who wants nothing (BEP 21)
+
+
+def hellos(peer: Peer) -> list[dict[bytes, Bencoded]]:
+    """The extension handshakes that we sent since the last look."""
+    found = []
+    for said in link_of(peer).said():
+        if isinstance(said, Extended) and said.extended_id == 0:
+            fields = bencode.decode(said.payload)
+            assert isinstance(fields, dict)
+            found.append(fields)
+    return found
+
+
+def hello(**fields: object) -> Extended:
+    """An extension handshake that says this."""
+    return Extended(0, bencode.encode(fields))
+
+
+def test_a_later_handshake_changes_what_it_names_and_nothing_else(stage: Stage) -> None:
+    peer = stage.meet(
+        hello(v="Some", reqq=7, p=1234, upload_only=1, yourip=b"\x0a\0\0\x01"), reserved=EXTENSIONS
+    )
+    assert (peer.client, peer.max_requests, peer.listen_port) == ("Some", 7, 1234)
+    assert (peer.upload_only, peer.our_host) == (True, "10.0.0.1")
+    stage.hear(peer, hello(reqq=9))
+    assert (peer.client, peer.max_requests, peer.listen_port) == ("Some", 9, 1234)
+    assert (peer.upload_only, peer.our_host) == (True, "10.0.0.1")
+    stage.hear(peer, hello(upload_only=0))
+    assert not stage.swarm.peers[peer.key].upload_only
+
+
+def test_who_wants_nothing_gets_no_slot_whatever_else_it_says() -> None:
+    stage = Stage(bitfield(PARTS, 0))
+    peer = stage.meet(Interested(), reserved=EXTENSIONS)
+    choked = []
+    for said in (
+        [],
+        [hello(upload_only=1)],
+        [NotInterested(), Interested()],
+        [Extended(UPLOAD_ONLY_ID, b"\0")],
+        [Extended(UPLOAD_ONLY_ID, b"\1")],
+        [Extended(UPLOAD_ONLY_ID, b""), Extended(UPLOAD_ONLY_ID, b"\0\0")],  # not one byte: says nothing
+    ):
+        stage.hear(peer, *said)
+        choked.append(peer.choked)
+    assert choked == [False, True, True, False, True, True]
+
+
+def test_a_partial_peer_that_wants_nothing_is_left_by_a_complete_member() -> None:
+    stage = Stage(full_bitfield(PARTS))
+    peer = stage.meet(Haves([1]), hello(upload_only=1), reserved=EXTENSIONS)
+    assert link_of(peer).closed == ["neither wants anything"]
+    stage = Stage(bitfield(PARTS, 1))
+    peer = stage.meet(Haves([1, 2]), hello(upload_only=1), reserved=EXTENSIONS)
+    assert link_of(peer).closed == []
+    assert peer.interesting
+
+
+def test_that_we_want_nothing_is_said_at_once_by_a_complete_member() -> None:
+    [said] = hellos(Stage(full_bitfield(PARTS)).meet(reserved=EXTENSIONS))
+    assert said[b"upload_only"] == 1
+
+
+def test_that_we_want_nothing_is_said_again_once_we_are_complete() -> None:
+    stage = Stage(bitfield(PARTS, *range(1, PARTS)))
+    seeder, leecher = stage.seeder(), stage.meet(Haves([3]), reserved=EXTENSIONS)
+    plain = stage.meet(Haves([3]))
+    [said] = hellos(leecher)
+    assert b"upload_only" not in said
+    stage.deliver(seeder, 0, PART_BYTES)
+    stage.written([0])
+    stage.tick(1)
+    [said] = hellos(leecher)
+    assert (said[b"upload_only"], said[b"p"]) == (1, 6881)
+    stage.tick(1)
+    assert hellos(leecher) == []
+    assert hellos(plain) == []
+
+
+def test_an_only_source_does_not_say_that_it_wants_nothing_while_it_shows_little() -> None:
+    # libtorrent leaves a peer that has nothing for it and wants nothing.
+    stage = Stage(full_bitfield(PARTS))
+    stage.swarm.expect_others(seeders=1, leechers=5)
+    peer = stage.meet(reserved=EXTENSIONS)
+    [said] = hellos(peer)
+    assert b"upload_only" not in said
+    stage.tick(1)
+    assert hellos(peer) == []
+    stage.hear(peer, Haves(list(range(PARTS - 1))))
+    other = stage.meet(Haves([PARTS - 1]), reserved=EXTENSIONS)
+    stage.tick(1)
+    assert [said[b"upload_only"] for said in hellos(peer)] == [1]
+    assert not other.closing
 
 
 # Interest
