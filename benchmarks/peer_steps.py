@@ -22,9 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from orchestra.buffers import Pool  # noqa: E402 - a script in a folder beside the package
+from orchestra.decoder import Decoder  # noqa: E402
 from orchestra.landing import SLOTS, Landing  # noqa: E402
 from orchestra.shipment import Shipment  # noqa: E402
-from orchestra.wire import BLOCK_BYTES, Decoder, encode_requests  # noqa: E402
+from orchestra.wire import BLOCK_BYTES, encode_requests  # noqa: E402
 
 MIB = 1 << 20
 GIB = 1 << 30

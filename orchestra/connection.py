@@ -20,12 +20,13 @@ from typing import Any
 
 import netutils
 from orchestra.buffers import Pool
+from orchestra.decoder import Decoder
 from orchestra.errors import RemoteProtocolError
 from orchestra.landing import Landing
 from orchestra.messages import Address, BlocksSent, LinkClosed, LinkUp, Received
 from orchestra.shipment import Shipment
 from orchestra.text import safe
-from orchestra.wire import HANDSHAKE_BYTES, Blocks, Decoder, Handshake, decode_handshake, encode_handshake
+from orchestra.wire import HANDSHAKE_BYTES, Blocks, Handshake, decode_handshake, encode_handshake
 from orchestra.worker import Worker, start_thread
 
 DIAL_S = 10.0
@@ -142,7 +143,7 @@ class Connection(Worker):
         # The sender first: what LinkUp brings about must find it running.
         self._sender.begin(self._sock)
         self._report(LinkUp(self.key, handshake))
-        self._receive(self._sock)
+        self._receive(self._sock, fast=handshake.speaks_fast)
         return "ended"
 
     def _shake_hands(self, sock: socket.socket) -> Handshake:
@@ -161,9 +162,9 @@ class Connection(Worker):
         theirs += netutils.recv_exactly(sock, 20, deadline)
         return decode_handshake(theirs)
 
-    def _receive(self, sock: socket.socket) -> None:
+    def _receive(self, sock: socket.socket, *, fast: bool) -> None:
         """Receive and decode until the connection ends. Raises EOFError, OSError, RemoteProtocolError."""
-        decoder = Decoder(self._identity.parts, self._identity.part_size_bytes)
+        decoder = Decoder(self._identity.parts, self._identity.part_size_bytes, fast=fast)
         rest = b""
         while True:
             # Wait without a buffer, so that a hundred idle peers hold none.

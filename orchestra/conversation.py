@@ -7,11 +7,17 @@ since they go on to the writer.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from orchestra.bitfield import Bitfield
 from orchestra.downloads import Downloads
 from orchestra.errors import RemoteProtocolError
-from orchestra.extension import HANDSHAKE_ID, decode_extension_handshake, encode_extension_handshake
+from orchestra.extension import (
+    HANDSHAKE_ID,
+    UPLOAD_ONLY_ID,
+    decode_extension_handshake,
+    encode_extension_handshake,
+)
 from orchestra.geometry import Geometry
 from orchestra.news import News
 from orchestra.peer import Peer
@@ -20,17 +26,22 @@ from orchestra.service import Service
 from orchestra.text import safe
 from orchestra.uploads import MAX_ASKED
 from orchestra.wire import (
+    AllowedFast,
     BitfieldReceived,
     Cancels,
     Choke,
     Extended,
+    HaveAll,
+    HaveNone,
     Haves,
     Interested,
     Message,
     MessageId,
     NotInterested,
     Port,
+    Rejects,
     Requests,
+    Suggestions,
     Unchoke,
     encode_extended,
     encode_state,
@@ -59,11 +70,31 @@ class Conversation:
         self._news.begin(peer)
         greeting = self._service.greeting(peer)
         if peer.speaks_extensions:
-            hello = encode_extension_handshake(port=listen_port, max_requests=MAX_ASKED, your_host=peer.host)
-            greeting += encode_extended(HANDSHAKE_ID, hello)
+            greeting += self._hello(peer, listen_port)
         if greeting:
             peer.say(greeting, now_s)
         self._service.welcomed(now_s)
+
+    def _hello(self, peer: Peer, listen_port: int) -> bytes:
+        # A peer to whom we show little must not take us for one that has and wants nothing.
+        peer.told_upload_only = self._picker.have.complete and not self._service.hides_from(peer)
+        hello = encode_extension_handshake(
+            port=listen_port,
+            max_requests=MAX_ASKED,
+            your_host=peer.host,
+            upload_only=peer.told_upload_only,
+        )
+        return encode_extended(HANDSHAKE_ID, hello)
+
+    def tell_wants(self, peers: Iterable[Peer], listen_port: int, now_s: float) -> None:
+        """Once we are complete: tell those who do not know yet that we want nothing (BEP 21)."""
+        if not self._picker.have.complete:
+            return
+        for peer in peers:
+            if peer.told_upload_only or not peer.speaks_extensions or peer.closing:
+                continue
+            if not self._service.hides_from(peer):
+                peer.say(self._hello(peer, listen_port), now_s)
 
     def hear(self, peer: Peer, message: Message, now_s: float) -> None:
         """`peer` says this. Raises RemoteProtocolError when it may not."""
@@ -73,28 +104,43 @@ class Conversation:
             case Haves(indices):
                 self._got_haves(peer, indices, now_s)
             case Cancels(blocks):
-                self._service.uploads.cancelled(peer, blocks)
+                self._service.uploads.cancelled(peer, blocks, now_s)
             case Choke():
                 peer.choking_us = True
-                if peer.engaged:
-                    self._downloads.give_back(peer)
-                    self._downloads.fill_all(now_s)
+                self._downloads.choked(peer)
             case Unchoke():
                 peer.choking_us = False
             case Interested() | NotInterested():
                 peer.interested = isinstance(message, Interested)
                 self._news.catch_up(peer, now_s)
             case BitfieldReceived(data):
-                self._got_bitfield(peer, data, now_s)
-            case Extended(0, payload):
-                self._got_extension_handshake(peer, payload)
-            case Extended() | Port():
-                pass  # No extension but the handshake was offered, and there is no DHT here.
+                self._got_field(peer, Bitfield.from_wire(data, self._geometry.parts), now_s)
+            case HaveAll() | HaveNone() | Rejects() | AllowedFast() | Suggestions():
+                self._hear_fast(peer, message, now_s)
+            case Extended(extended_id, payload):
+                self._hear_extended(peer, extended_id, payload, now_s)
+            case Port():
+                pass  # There is no DHT here.
             case _:
                 raise AssertionError(f"not a wire message: {message!r}")
 
-    def _got_bitfield(self, peer: Peer, data: bytes, now_s: float) -> None:
-        said = Bitfield.from_wire(data, self._geometry.parts)
+    def _hear_fast(
+        self, peer: Peer, message: HaveAll | HaveNone | Rejects | AllowedFast | Suggestions, now_s: float
+    ) -> None:
+        """What BEP 6 adds. A suggestion is not heeded: the parts that the swarm lacks come first."""
+        match message:
+            case HaveAll():
+                self._got_field(peer, Bitfield.full(self._geometry.parts), now_s)
+            case Rejects(blocks):
+                self._downloads.rejected(peer, blocks, now_s)
+            case AllowedFast(indices) | Suggestions(indices):
+                for index in indices:
+                    if index >= self._geometry.parts:
+                        raise RemoteProtocolError(f"part {index}, but there are {self._geometry.parts}")
+                if peer.fast is not None and isinstance(message, AllowedFast):
+                    peer.fast.allow(indices)
+
+    def _got_field(self, peer: Peer, said: Bitfield, now_s: float) -> None:
         if peer.have.count:
             # aria2 sends its bitfield again when it has much to tell: what is new in it counts as haves.
             self._got_haves(peer, said.beyond(peer.have), now_s)
@@ -120,20 +166,35 @@ class Conversation:
         self._service.heard(peer, news, now_s)
         self.show_interest(peer, now_s)
 
+    def _hear_extended(self, peer: Peer, extended_id: int, payload: bytes, now_s: float) -> None:
+        """A message of the extension protocol (BEP 10); those that we did not offer are ignored."""
+        if extended_id == HANDSHAKE_ID:
+            self._got_extension_handshake(peer, payload)
+        elif extended_id == UPLOAD_ONLY_ID and len(payload) == 1:
+            peer.upload_only = payload != b"\0"
+        self.show_interest(peer, now_s)
+
     def _got_extension_handshake(self, peer: Peer, payload: bytes) -> None:
         peer.hellos += 1
         if peer.hellos > MAX_HELLOS:
             raise RemoteProtocolError("too many extension handshakes")
         hello = decode_extension_handshake(payload)
-        peer.client = safe(hello.client, 60)
-        if hello.max_requests:
-            peer.max_requests = hello.max_requests
+        peer.client = safe(hello.client, 60) or peer.client
+        peer.max_requests = hello.max_requests or peer.max_requests
+        peer.listen_port = hello.port or peer.listen_port
+        peer.our_host = hello.our_host or peer.our_host
+        if hello.upload_only is not None:
+            peer.upload_only = hello.upload_only
         _log.info("%s is %s", peer.host, peer.client)
 
+    def is_over(self, peer: Peer) -> bool:
+        """True when neither side can gain from the other."""
+        return self._picker.have.complete and (peer.have.complete or peer.upload_only)
+
     def show_interest(self, peer: Peer, now_s: float) -> None:
-        """Tell the peer when our interest changes; two complete members have nothing more to say."""
-        if self._picker.have.complete and peer.have.complete and self._geometry.parts:
-            peer.close("both are complete")
+        """Tell the peer when our interest changes; two that want nothing have nothing more to say."""
+        if self._geometry.parts and self.is_over(peer):
+            peer.close("both are complete" if peer.have.complete else "neither wants anything")
             return
         wanted = peer.wanted_parts > 0
         if wanted != peer.interesting:

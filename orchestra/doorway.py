@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from orchestra.addressbook import AddressBook
 from orchestra.addresses import is_loopback
 from orchestra.bitfield import Bitfield
+from orchestra.fast import Fast, canonical_set
 from orchestra.messages import Accepted, Address, LinkUp
 from orchestra.peer import Link, Peer
 from orchestra.rate import Rate
@@ -124,6 +125,10 @@ class Doorway:
     def link_up(self, message: LinkUp, now_s: float) -> Peer:
         """A handshake succeeded: the new peer, closing already when it is ourselves, banned or here twice."""
         half = self._half_open.pop(message.key)
+        handshake = message.handshake
+        fast = None
+        if handshake.speaks_fast:
+            fast = Fast(canonical_set(half.host, handshake.info_hash, self._parts))
         peer = Peer(
             message.key,
             half.host,
@@ -132,8 +137,9 @@ class Doorway:
             Rate(now_s),
             Rate(now_s),
             dialled=half.dialled,
-            peer_id=message.handshake.peer_id,
-            speaks_extensions=message.handshake.speaks_extensions,
+            peer_id=handshake.peer_id,
+            speaks_extensions=handshake.speaks_extensions,
+            fast=fast,
             since_s=now_s,
             heard_at_s=now_s,
             spoke_at_s=now_s,

@@ -11,14 +11,16 @@ game); the later copy is cancelled.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
+from orchestra.errors import RemoteProtocolError
+from orchestra.fast import REJECTED_REST_S
 from orchestra.flight import Flight
-from orchestra.geometry import Geometry, neighbours
+from orchestra.flights import Flights
+from orchestra.geometry import Geometry
 from orchestra.peer import Peer
-from orchestra.picker import PartState, Picker
-from orchestra.wire import BLOCK_BYTES, Blocks, encode_cancels, encode_requests
+from orchestra.picker import Picker
+from orchestra.wire import BLOCK_BYTES, Blocks, BlockSpan, encode_cancels, encode_requests
 
 MAX_DEPTH = 384
 """6 MiB outstanding: three landings full, which a fast link needs to have the next one ready in time."""
@@ -51,18 +53,17 @@ class Downloads:
         self._picker = picker
         self._peers = peers
         self._ban = ban
-        self._forget = forget
-        self._flights: dict[int, Flight] = {}
-        self._orphans: list[Flight] = []
-        self._disputed: set[int] = set()
+        self._flights = Flights(geometry, picker, peers, forget)
         self._asked_twice: set[int] = set()
         self.wasted_bytes = 0
+        self.freed = False
+        """Blocks were given back since the last `fill_all`: others may be asked for them."""
 
     # Asking
 
     def fill(self, peer: Peer, now_s: float) -> None:
         """Ask `peer` for more blocks, when its queue has run low enough to make that worth a call."""
-        if peer.choking_us or peer.closing or not peer.interesting:
+        if not peer.answers(now_s):
             return
         depth = 1 if peer.snubbed else min(peer.depth, peer.max_requests, self._fair_depth(peer))
         room = depth - len(peer.outstanding)
@@ -86,6 +87,7 @@ class Downloads:
 
     def fill_all(self, now_s: float) -> None:
         """`fill` for everybody, while something is missing."""
+        self.freed = False
         if not self._picker.have.complete:
             for peer in self._peers.values():
                 self.fill(peer, now_s)
@@ -111,23 +113,22 @@ class Downloads:
             if flight.owner == peer.key and flight.askable:
                 return flight
             peer.to_ask.popleft()
-        for flight in self._orphans:
-            if flight.askable and all(index in peer.have for index in self._open_parts(flight)):
-                self._orphans.remove(flight)
+        for flight in self._flights.orphans:
+            if flight.askable and all(map(peer.gives, self._flights.open_parts(flight))):
+                self._flights.orphans.remove(flight)
                 return self._adopt(flight, peer)
-        parts = self._picker.pick(peer.have)
+        if peer.choking_us and peer.fast is not None:
+            parts = self._picker.pick_among(peer.fast.allowed, peer.have)
+        else:
+            parts = self._picker.pick(peer.have)
         if not parts:
             return None
-        if len(parts) > 1 and not self._disputed.isdisjoint(parts):
+        if len(parts) > 1 and not self._flights.disputed.isdisjoint(parts):
             # A disputed part flies alone, so that it has one author.
             for index in parts[1:]:
                 self._picker.mark_missing(index)
             parts = parts[:1]
-        first = self._geometry.key(parts.start, 0)
-        end = self._geometry.key(parts.stop - 1, 0) + self._geometry.part_blocks(parts.stop - 1)
-        flight = Flight(parts, peer.key, first, end, end - first)
-        self._flights.update(dict.fromkeys(parts, flight))
-        return self._adopt(flight, peer)
+        return self._adopt(self._flights.begin(parts, peer.key), peer)
 
     @staticmethod
     def _adopt(flight: Flight, peer: Peer) -> Flight:
@@ -135,19 +136,15 @@ class Downloads:
         peer.to_ask.append(flight)
         return flight
 
-    def _open_parts(self, flight: Flight) -> list[int]:
-        """Its parts that were not judged yet."""
-        return [index for index in flight.parts if self._flights.get(index) is flight]
-
     def _end_game(self, peer: Peer, room: int) -> list[int]:
         """Blocks that another peer has not been asked for yet, or else owes us, and this one has.
 
         Of what is owed those of the part that lacks most, the last first.
         """
-        # Each flight once, however many small parts it has.
-        for flight in dict.fromkeys(self._flights.values()):
-            parts = self._open_parts(flight) if flight.askable else []
-            if parts and self._disputed.isdisjoint(parts) and all(index in peer.have for index in parts):
+        disputed = self._flights.disputed
+        for flight in self._flights.all():
+            parts = self._flights.open_parts(flight) if flight.askable else []
+            if parts and disputed.isdisjoint(parts) and all(map(peer.gives, parts)):
                 return flight.take(room)
         owed: dict[int, list[int]] = {}
         owers: dict[int, int] = {}
@@ -155,7 +152,7 @@ class Downloads:
             for key in other.outstanding:
                 owers[key] = owers.get(key, 0) + 1
                 index = self._geometry.part_of(key)
-                if owers[key] == 1 and index in peer.have and index not in self._disputed:
+                if owers[key] == 1 and peer.gives(index) and index not in disputed:
                     owed.setdefault(index, []).append(key)
         for keys in sorted(owed.values(), key=len, reverse=True):
             free = sorted((key for key in keys if owers[key] < END_GAME_SOURCES), reverse=True)[:room]
@@ -202,19 +199,7 @@ class Downloads:
         if self._asked_twice and not self._asked_twice.isdisjoint(keys):
             self._asked_twice.difference_update(keys)
             self._cancel_elsewhere(peer, keys)
-        key = keys.start
-        while key < keys.stop:
-            flight = self._flights[self._geometry.part_of(key)]
-            stop = min(flight.end, keys.stop)
-            flight.sources.add(peer.key)
-            flight.waiting -= stop - key
-            if flight.waiting == 0:
-                for parts in neighbours(self._open_parts(flight)):
-                    self._picker.mark_checking(parts)
-                flight.owner = None
-                if flight in self._orphans:
-                    self._orphans.remove(flight)
-            key = stop
+        self._flights.arrived(keys, peer.key)
 
     def _cancel_elsewhere(self, peer: Peer, keys: range) -> None:
         for other in self._peers.values():
@@ -223,12 +208,20 @@ class Downloads:
             late = [key for key in keys if key in other.outstanding]
             if late:
                 other.outstanding.difference_update(late)
-                other.link.send(encode_cancels(self._geometry.spans(late)))
+                self._cancel(other, late)
+
+    def _cancel(self, peer: Peer, keys: list[int]) -> None:
+        """Take requests back that are not counted as outstanding any more."""
+        if peer.fast is not None:
+            peer.fast.unanswered += len(keys)
+        peer.link.send(encode_cancels(self._geometry.spans(keys)))
 
     def _pace(self, peer: Peer, blocks: int, now_s: float) -> None:
         """Let the queue follow the peer's speed: up by what came, down to what two seconds bring."""
         peer.block_at_s = now_s
         peer.snubbed = False
+        if peer.fast is not None:
+            peer.fast.rest_until_s = 0.0
         peer.depth = min(MAX_DEPTH, peer.depth + blocks)
         if now_s - peer.depth_set_at_s >= 1.0:
             peer.depth_set_at_s = now_s
@@ -240,78 +233,65 @@ class Downloads:
 
     def parts_good(self, indices: list[int]) -> None:
         """The writer has these parts on disk, and they are right."""
-        for index in indices:
-            del self._flights[index]
-        for parts in neighbours(indices):
-            self._picker.mark_arrived(parts)
-        self._disputed.difference_update(indices)
+        self._flights.good(indices)
 
     def part_bad(self, index: int) -> None:
         """The blocks of part `index` did not make its SHA-1."""
-        flight = self._flights.pop(index)
         self.wasted_bytes += self._geometry.part_length(index)
-        self._picker.mark_missing(index)
-        if len(flight.sources) == 1:
-            self._ban(next(iter(flight.sources)), index)
-        else:
-            self._disputed.add(index)
+        author = self._flights.bad(index)
+        if author is not None:
+            self._ban(author, index)
 
     # Losing
 
     def give_back(self, peer: Peer) -> None:
         """`peer` left, choked us or stalls: what it owes us may be asked of others."""
-        if not peer.engaged:
-            return
-        peer.engaged = False
-        # In a fixed order, so that the same seed gives the same swarm.
-        owned = dict.fromkeys(flight for flight in self._flights.values() if flight.owner == peer.key)
-        elsewhere: set[int] = set()
-        for other in self._peers.values():
-            if other is not peer:
-                elsewhere |= other.outstanding
-        for key in sorted(peer.outstanding):
-            flight = self._flights[self._geometry.part_of(key)]
-            if key not in elsewhere:
-                flight.returned.append(key)
-                if flight.owner is not None and flight.owner != peer.key:
-                    self._peers[flight.owner].to_ask.append(flight)
-        peer.outstanding.clear()
-        peer.to_ask.clear()
-        for flight in owned:
-            self._abandon(flight, elsewhere)
+        if peer.engaged or peer.outstanding:
+            self._flights.withdraw(peer, sorted(peer.outstanding))
+            self._release(peer)
 
-    def _abandon(self, flight: Flight, elsewhere: set[int]) -> None:
-        """A flight has lost its owner, and ends as one: there may be no other peer that has all of it.
+    def choked(self, peer: Peer) -> None:
+        """`peer` chokes us. One that speaks BEP 6 still answers for what it owes, another one does not."""
+        if peer.fast is None:
+            self.give_back(peer)
+        elif peer.engaged:
+            self._release(peer)
 
-        Each of its parts is missing again if nothing of it came, else others may go on with it.
-        `elsewhere`: the blocks that other peers owe us.
+    def rejected(self, peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
+        """`peer` will not send these (BEP 6): others may be asked, and it is not asked again at once.
+
+        Raises RemoteProtocolError when it rejects too much that was not asked of it.
         """
-        flight.owner = None
-        owed = Counter(map(self._geometry.part_of, elsewhere))
-        returned: dict[int, list[int]] = {}
-        for key in flight.returned:
-            returned.setdefault(self._geometry.part_of(key), []).append(key)
-        for index in self._open_parts(flight):
-            first = self._geometry.key(index, 0)
-            end = first + self._geometry.part_blocks(index)
-            unasked = min(max(flight.unasked, first), end)
-            back = returned.get(index, [])
-            waiting = owed[index] + len(back) + end - unasked
-            came = waiting < end - first
-            if waiting and not owed[index] and (not came or index in self._disputed):
-                del self._flights[index]
-                self._picker.mark_missing(index)
-                if came:
-                    # It must come from one peer whole: what came of it does not count.
-                    self._forget(index)
-                continue
-            sources = set(flight.sources) if came else set()
-            rest = Flight(range(index, index + 1), None, unasked, end, waiting, back, sources)
-            self._flights[index] = rest
-            if waiting:
-                self._orphans.append(rest)
-            else:
-                self._picker.mark_checking(range(index, index + 1))
+        assert peer.fast is not None, "the decoder lets no reject through where BEP 6 is not agreed on"
+        keys: dict[int, None] = {}
+        for block in blocks:
+            key = self._geometry.key(block[0], block[1])
+            if key in peer.outstanding and self._geometry.span(key) == block:
+                keys[key] = None
+        peer.stray_blocks += peer.fast.stray_rejects(len(blocks) - len(keys))
+        if peer.stray_blocks > MAX_STRAY_BLOCKS:
+            raise RemoteProtocolError("too many rejects of what was not asked for")
+        if not keys:
+            return
+        if peer.choking_us:
+            for key in keys:
+                peer.fast.allowed.pop(self._geometry.part_of(key), None)
+        else:
+            peer.fast.rest_until_s = now_s + REJECTED_REST_S
+            peer.snubbed = True
+        self._flights.withdraw(peer, list(keys))
+        self._release(peer)
+
+    def _release(self, peer: Peer) -> None:
+        """Others may go on with what `peer` has begun."""
+        late = self._flights.owed_of_disputed(peer)
+        if late:
+            # Such a part comes from one peer whole, or not at all.
+            self._flights.withdraw(peer, late)
+            self._cancel(peer, late)
+        peer.engaged = False
+        self.freed = True
+        self._flights.release(peer)
 
     def find_snubs(self, now_s: float) -> list[Peer]:
         """Peers that owe us blocks and have sent none for SNUB_S; their debts are given back."""
@@ -325,28 +305,12 @@ class Downloads:
             self.give_back(peer)
             peer.snubbed = True
             peer.depth = LEAST_DEPTH
-            peer.link.send(encode_cancels(self._geometry.spans(late)))
+            self._cancel(peer, late)
         return snubs
 
     def unsound(self) -> str:
         """What is wrong with the bookkeeping, empty when nothing: tests ask after each event."""
-        moving = (PartState.IN_FLIGHT, PartState.CHECKING)
-        for index in range(self._geometry.parts):
-            if (self._picker.state(index) in moving) != (index in self._flights):
-                return f"part {index} is {self._picker.state(index).name}, flight {self._flights.get(index)}"
-        owed = set().union(*(peer.outstanding for peer in self._peers.values()))
-        owed_of = Counter(self._flights[self._geometry.part_of(key)] for key in owed)
-        for flight in self._flights.values():
-            owing = owed_of[flight]
-            if flight.waiting != owing + len(flight.returned) + flight.end - flight.unasked:
-                return f"{flight} with {owing} blocks owed"
-            if flight.owner is None and flight.waiting and flight not in self._orphans:
-                return f"{flight} belongs to nobody"
-            if flight.owner is not None and flight.askable:
-                owner = self._peers.get(flight.owner)
-                if owner is None or flight not in owner.to_ask:
-                    return f"{flight} will never be asked for"
-        return ""
+        return self._flights.unsound()
 
 
 def _cut(views: list[memoryview], start: int, length: int) -> list[memoryview]:

@@ -1,35 +1,54 @@
-"""The handshake of the extension protocol (BEP 10): who we are, and what we take.
+"""The handshake of the extension protocol (BEP 10): who we are, what we speak, take and want.
 
 Pure. Unknown keys are ignored, as the BEP asks; malformed known ones too,
-since nothing here is needed to talk.
+since nothing here is needed to talk. A later handshake changes what it names.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import socket
 from dataclasses import dataclass
 
+from netutils import normal_host
 from orchestra import __version__, bencode
 from orchestra.errors import RemoteProtocolError
 
 CLIENT = f"Orchestra {__version__}"
 HANDSHAKE_ID = 0
+UPLOAD_ONLY_ID = 2
+"""What peers are to call a message that consists of one byte, `upload_only` alone: libtorrent says so."""
 LEAST_REQQ, MOST_REQQ = 1, 2000
 
 
 @dataclass(frozen=True, slots=True)
 class ExtensionHandshake:
-    """What a peer says of itself: `client` is raw text, to be escaped; 0 where it said nothing."""
+    """What a peer says of itself: `client` is raw text, to be escaped; 0, "" or None where it said nothing.
+
+    `upload_only`: it wants nothing (BEP 21). `our_host`: our address as it sees it.
+    """
 
     client: str = ""
     port: int = 0
     max_requests: int = 0
+    upload_only: bool | None = None
+    our_host: str = ""
 
 
-def encode_extension_handshake(*, port: int, max_requests: int, your_host: str) -> bytes:
-    """Our handshake: our listening port, how many requests may wait, and the peer's address as we see it."""
-    fields: dict[bytes, object] = {b"m": {}, b"p": port, b"reqq": max_requests, b"v": CLIENT.encode()}
+def encode_extension_handshake(
+    *, port: int, max_requests: int, your_host: str, upload_only: bool = False
+) -> bytes:
+    """Our handshake: our listening port, how many requests may wait, the peer's address as we see it,
+    and that we want nothing (BEP 21), if that is so."""
+    fields: dict[bytes, object] = {
+        b"m": {b"upload_only": UPLOAD_ONLY_ID},
+        b"p": port,
+        b"reqq": max_requests,
+        b"v": CLIENT.encode(),
+    }
+    if upload_only:
+        fields[b"upload_only"] = 1
     with contextlib.suppress(ValueError):  # a host name says nothing that the peer could use
         fields[b"yourip"] = ipaddress.ip_address(your_host).packed
     return bencode.encode(fields)
@@ -46,8 +65,19 @@ def decode_extension_handshake(payload: bytes) -> ExtensionHandshake:
     client = fields.get(b"v")
     port = fields.get(b"p")
     max_requests = fields.get(b"reqq")
+    upload_only = fields.get(b"upload_only")
     return ExtensionHandshake(
         client=client.decode("utf-8", "replace") if isinstance(client, bytes) else "",
         port=port if isinstance(port, int) and 0 < port < 65536 else 0,
         max_requests=min(max(max_requests, LEAST_REQQ), MOST_REQQ) if isinstance(max_requests, int) else 0,
+        upload_only=bool(upload_only) if isinstance(upload_only, int) else None,
+        our_host=_host(fields.get(b"yourip")),
     )
+
+
+def _host(packed: object) -> str:
+    """The literal that 4 or 16 bytes stand for, or ""."""
+    if not isinstance(packed, bytes) or len(packed) not in (4, 16):
+        return ""
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    return normal_host(socket.inet_ntop(family, packed))

@@ -16,7 +16,8 @@ import struct
 from typing import TYPE_CHECKING
 
 from orchestra import memory
-from orchestra.wire import BLOCK_BYTES, PIECE_HEADER_BYTES, Blocks, Decoder, Message, MessageId
+from orchestra.decoder import Decoder
+from orchestra.wire import BLOCK_BYTES, PIECE_HEADER_BYTES, Blocks, Message, MessageId
 
 if TYPE_CHECKING:
     from orchestra.buffers import Pool

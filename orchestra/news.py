@@ -38,7 +38,7 @@ class News:
             lacks_some = held < len(good)
             if (lacks_some and not peer.told_in_vain) or (peer.engaged and not peer.have.complete):
                 self._catch_up(peer, encoded, now_s)
-                peer.told_in_vain = lacks_some and not peer.interested
+                peer.told_in_vain = lacks_some and not peer.wants
 
     def tell_the_rest(self, peers: Iterable[Peer], now_s: float) -> None:
         """Tell everybody what they have not heard yet, and forget it."""

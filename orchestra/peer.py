@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestra.bitfield import Bitfield
+from orchestra.fast import Fast
 from orchestra.flight import Flight
 from orchestra.messages import Address, Outbox
 from orchestra.rate import Rate
@@ -46,6 +47,12 @@ class Peer:
     hellos: int = 0
     """Handshakes of the extension protocol that it has sent."""
     speaks_extensions: bool = False
+    listen_port: int = 0
+    """Where it may be dialled, if it said so (BEP 10)."""
+    our_host: str = ""
+    """Our address as it sees it, if it said so (BEP 10)."""
+    fast: Fast | None = None
+    """What the fast extension adds, where both sides speak it (BEP 6)."""
     max_requests: int = 250
     since_s: float = 0.0
     heard_at_s: float = 0.0
@@ -77,6 +84,10 @@ class Peer:
     # What it wants of us
     choked: bool = True
     interested: bool = False
+    upload_only: bool = False
+    """It says that it wants nothing, interested or not (BEP 21)."""
+    told_upload_only: bool = False
+    """It knows that we want nothing."""
     told_in_vain: bool = False
     """It has heard of a part that it lacks, and shows no interest: more such news can wait."""
     told: int = 0
@@ -92,7 +103,26 @@ class Peer:
     @property
     def downloads_too(self) -> bool:
         """True for a partial peer that has something or wants something."""
-        return self.counted and (self.have.count > 0 or self.interested)
+        return self.counted and not self.upload_only and (self.have.count > 0 or self.interested)
+
+    @property
+    def wants(self) -> bool:
+        """True when it would ask us for parts, if we let it."""
+        return self.interested and not self.upload_only
+
+    def answers(self, now_s: float) -> bool:
+        """True when it is worth asking this peer for something."""
+        if self.closing or not self.interesting:
+            return False
+        if self.fast is None:
+            return not self.choking_us
+        return now_s >= self.fast.rest_until_s and (not self.choking_us or bool(self.fast.allowed))
+
+    def gives(self, index: int) -> bool:
+        """True when it has part `index`, and we may ask it for that now."""
+        if index not in self.have:
+            return False
+        return not self.choking_us or (self.fast is not None and index in self.fast.allowed)
 
     def say(self, data: bytes, now_s: float) -> None:
         """Send `data`, or close a peer that takes nothing in."""

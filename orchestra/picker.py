@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from array import array
+from collections.abc import Iterable
 from enum import IntEnum
 
 from orchestra.bitfield import Bitfield
@@ -121,10 +122,18 @@ class Picker:
         Empty when the peer has nothing that is missing.
         """
         first = self._first_in_order(have) if self.in_order else self._rarest(have)
-        if first is None:
+        return range(0) if first is None else self._take(range(first, first + self._alike(first, have)))
+
+    def pick_among(self, few: Iterable[int], have: Bitfield) -> range:
+        """Take the rarest missing part of `have` that is among `few`, alone; empty when there is none."""
+        missing = [index for index in few if self._states[index] == MISSING and index in have]
+        if not missing:
             return range(0)
-        stop = first + self._alike(first, have)
-        taken = range(first, stop)
+        rarity = min(map(self.availability, missing))
+        chosen = self._rng.choice([index for index in missing if self.availability(index) == rarity])
+        return self._take(range(chosen, chosen + 1))
+
+    def _take(self, taken: range) -> range:
         self._missing.remove_all(taken)
         for index in taken:
             self._leave_bucket(index)

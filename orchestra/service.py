@@ -10,12 +10,20 @@ import random
 
 from orchestra.bitfield import Bitfield
 from orchestra.choker import ROUND_S, Choker, Standing
+from orchestra.fast import ASKS_A_BLOCK, GRANTED_PARTS, GRANTS
 from orchestra.geometry import Geometry
 from orchestra.peer import Peer
 from orchestra.picker import Picker
 from orchestra.sharer import MAX_PARTS, Sharer
 from orchestra.uploads import Uploads
-from orchestra.wire import BlockSpan, MessageId, encode_bitfield, encode_haves, encode_state
+from orchestra.wire import (
+    BlockSpan,
+    MessageId,
+    encode_allowed_fast,
+    encode_bitfield,
+    encode_haves,
+    encode_state,
+)
 
 UPLOAD_SLOTS = 8
 
@@ -61,8 +69,16 @@ class Service:
         self._share_sparingly(peer)
         if self._sharer is not None:
             self._sharer.add(peer.key)
-            return b""
-        return encode_bitfield(have.to_wire()) if have.count else b""
+            return b"" if peer.fast is None else encode_state(MessageId.HAVE_NONE)
+        if peer.fast is None:
+            return encode_bitfield(have.to_wire()) if have.count else b""
+        if not have.count:
+            return encode_state(MessageId.HAVE_NONE)
+        return encode_state(MessageId.HAVE_ALL) if have.complete else encode_bitfield(have.to_wire())
+
+    def hides_from(self, peer: Peer) -> bool:
+        """True while `peer` is shown less than we have."""
+        return self._sharer is not None and peer.key in self._sharer
 
     def welcomed(self, now_s: float) -> None:
         """A new peer has been greeted: it may get a slot at once."""
@@ -153,18 +169,48 @@ class Service:
         for peer in self._peers.values():
             if peer.choked == (peer.key in chosen) and not peer.closing:
                 peer.choked = not peer.choked
-                if peer.choked:
-                    self.uploads.choke(peer)
                 peer.say(encode_state(MessageId.CHOKE if peer.choked else MessageId.UNCHOKE), now_s)
+                if peer.choked:
+                    self.uploads.choke(peer, now_s)
         if self._sharer is not None:
             self._offer(self._sharer, now_s)
+        else:
+            self._grant(now_s)
+
+    def _grant(self, now_s: float) -> None:
+        """Let a few newcomers ask for some parts although they get no slot (BEP 6).
+
+        Not while we are the only source: its uplink is what all wait for, and
+        neighbours in one network would be granted the same parts.
+        """
+        newcomers = [
+            (peer, peer.fast)
+            for peer in self._peers.values()
+            if peer.fast is not None and peer.choked and not peer.closing and peer.have.count < GRANTED_PARTS
+        ]
+        room = GRANTS - sum(bool(fast.granted) for _, fast in newcomers)
+        for peer, fast in newcomers:
+            if room <= 0:
+                return
+            if fast.granted is None and peer.wants:
+                parts = [
+                    index
+                    for index in fast.canonical
+                    if index in self._picker.have and index not in peer.have
+                ]
+                fast.granted = {
+                    index: ASKS_A_BLOCK * self._geometry.part_blocks(index) for index in parts
+                }
+                if parts:
+                    peer.say(encode_allowed_fast(parts), now_s)
+                    room -= 1
 
     def _choose_by_rates(self, now_s: float) -> set[int]:
         new_round = now_s >= self._next_round_s
         if new_round:
             self._next_round_s = now_s + ROUND_S
         standings = [
-            Standing(peer.key, peer.interested, peer.down.bytes_s(now_s), peer.up.bytes_s(now_s))
+            Standing(peer.key, peer.wants, peer.down.bytes_s(now_s), peer.up.bytes_s(now_s))
             for peer in self._peers.values()
             if not peer.closing
         ]
@@ -172,7 +218,7 @@ class Service:
 
     def _choose_by_offers(self, sharer: Sharer) -> set[int]:
         present = [peer for peer in self._peers.values() if not peer.closing]
-        interested = [peer.key for peer in present if peer.interested]
+        interested = [peer.key for peer in present if peer.wants]
         unchoked = {peer.key for peer in present if not peer.choked}
         return sharer.choose(interested, unchoked, self._slots)
 

@@ -94,7 +94,7 @@ class Swarm:
         del self.peers[key]
         if peer.counted:
             self.picker.discount_peer(peer.have)
-        self.doorway.peer_left(peer, now_s, of_no_use=self.complete and peer.have.complete)
+        self.doorway.peer_left(peer, now_s, of_no_use=self.conversation.is_over(peer))
         self.downloads.fill_all(now_s)
         self.service.left(peer, now_s)
 
@@ -111,7 +111,7 @@ class Swarm:
         """Handle all that one receive brought; blocks go on to the writer in one message."""
         peer = self.peers[message.key]
         runs: list[Blocks] = []
-        interested = peer.interested
+        wants = peer.wants
         try:
             if not peer.closing:
                 peer.heard_at_s = now_s
@@ -129,10 +129,13 @@ class Swarm:
                 self._writer.put(Write(message.buffer, runs))
             else:
                 message.buffer.give_back()
-        if peer.interested != interested:
+        if peer.wants != wants:
             # Once for all that one receive brought: a peer that wavers shall not keep us busy.
             self.service.wavered(peer, now_s)
-        self.downloads.fill(peer, now_s)
+        if self.downloads.freed:
+            self.downloads.fill_all(now_s)
+        else:
+            self.downloads.fill(peer, now_s)
 
     def _blocks(self, peer: Peer, run: Blocks, now_s: float) -> list[Blocks]:
         accepted = self.downloads.accept(peer, run, now_s)
@@ -161,6 +164,7 @@ class Swarm:
         """What has to be done once in a while: dial, snub, drop the silent, keep alive, choke."""
         self._choose_order()
         self.news.tell_the_rest(self.peers.values(), now_s)
+        self.conversation.tell_wants(self.peers.values(), self.listen_port, now_s)
         for peer in list(self.peers.values()):
             if now_s - peer.heard_at_s > SILENCE_S:
                 peer.close(f"silent for {SILENCE_S:.0f} s")

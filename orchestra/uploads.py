@@ -16,7 +16,7 @@ from orchestra.geometry import Geometry
 from orchestra.messages import Inbox, Read
 from orchestra.peer import Peer
 from orchestra.shipment import MAX_BLOCKS
-from orchestra.wire import BlockSpan
+from orchestra.wire import BlockSpan, encode_rejects
 
 MAX_ASKED = 500
 """Requests of one peer that may wait; we say so in the extension handshake (`reqq`)."""
@@ -40,7 +40,8 @@ class Uploads:
         """`peer` requests blocks. Raises RemoteProtocolError for one that cannot be.
 
         A choked peer's requests are dropped (BEP 3): it may not have heard yet.
-        What exceeds MAX_ASKED is dropped as well.
+        What exceeds MAX_ASKED is dropped as well. Who speaks BEP 6 gets what it
+        was granted even then, and hears of each request that is dropped.
         """
         unheld = self._geometry.first_unheld(blocks)
         if unheld is not None:
@@ -49,21 +50,30 @@ class Uploads:
         for index, _, _ in () if self._have.complete else blocks:
             if index not in self._have:
                 raise RemoteProtocolError(f"a request for part {index}, which we do not have")
+        admitted = blocks
         if peer.choked:
-            return
-        peer.asked.update(dict.fromkeys(blocks[: MAX_ASKED - len(peer.asked)]))
+            admitted = [] if peer.fast is None else peer.fast.admit(blocks, peer.have.count)
+        admitted = admitted[: MAX_ASKED - len(peer.asked)]
+        peer.asked.update(dict.fromkeys(admitted))
+        if peer.fast is not None and len(admitted) < len(blocks):
+            refused = [block for block in blocks if block not in peer.asked]
+            peer.fast.refuse(len(refused))
+            peer.say(encode_rejects(refused), now_s)
         self.serve(peer, now_s)
 
-    def cancelled(self, peer: Peer, blocks: list[BlockSpan]) -> None:
+    def cancelled(self, peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
         """`peer` no longer wants these; what the reader has been given is sent all the same."""
-        for block in blocks:
-            peer.asked.pop(block, None)
+        dropped = [block for block in blocks if peer.asked.pop(block, False) is None]
+        if peer.fast is not None and dropped:
+            peer.say(encode_rejects(dropped), now_s)
 
     def sent(self, peer: Peer, payload_bytes: int, now_s: float) -> None:
         """A batch has left: adapt the size of the next ones to how long this one took, and go on."""
         peer.reading -= 1
         peer.up.add(payload_bytes, now_s)
         self.total_bytes += payload_bytes
+        if peer.fast is not None:
+            peer.fast.refusals = 0
         took_s = now_s - peer.batch_sent_at_s
         peer.batch_sent_at_s = now_s
         if took_s < QUICK_S:
@@ -87,6 +97,17 @@ class Uploads:
             self._reader.put(Read(peer.key, peer.link, batch))
 
     @staticmethod
-    def choke(peer: Peer) -> None:
-        """A choke drops all requests that wait (BEP 3)."""
-        peer.asked.clear()
+    def choke(peer: Peer, now_s: float) -> None:
+        """A choke, which `peer` has been told of, drops all requests that wait (BEP 3).
+
+        Who speaks BEP 6 keeps what it was granted, and hears of each other one.
+        """
+        if peer.fast is None:
+            peer.asked.clear()
+            return
+        granted = peer.fast.granted or {}
+        dropped = [block for block in peer.asked if block[0] not in granted]
+        for block in dropped:
+            del peer.asked[block]
+        if dropped:
+            peer.say(encode_rejects(dropped), now_s)

@@ -1,11 +1,9 @@
-"""The peer wire protocol (BEP 3): bytes in, messages out; no socket anywhere.
+"""The peer wire protocol (BEP 3, BEP 6, BEP 10): its messages, and what we send; no socket anywhere.
 
-Pure. A Decoder turns whatever a connection received into messages, many in one
-call, and says how much it consumed. Two shapes keep the hot path short:
-neighbouring `piece` messages become one Blocks run whose views point into the
-receiver's buffer, and neighbouring `request`, `cancel` or `have` messages
-become one list. Each length is checked against its message type before
-anything is done with it.
+Pure. The Decoder (decoder.py) reads what others send. Two shapes keep the hot
+path short: neighbouring `piece` messages become one Blocks run whose views
+point into the receiver's buffer, and neighbouring messages of one kind that
+name blocks or parts become one list.
 """
 
 from __future__ import annotations
@@ -26,13 +24,15 @@ KEEP_ALIVE = bytes(4)
 
 EXTENSION_PROTOCOL_BIT = 1 << 20
 """Bit 20 from the right of the reserved bytes: BEP 10."""
+FAST_BIT = 1 << 2
+"""The third bit from the right of the reserved bytes: the fast extension, BEP 6."""
 
 BlockSpan = tuple[int, int, int]
 """Part index, begin within the part, length: all in bytes but the index."""
 
 
 class MessageId(IntEnum):
-    """The byte after the length prefix (BEP 3, BEP 5 for PORT, BEP 10 for EXTENDED)."""
+    """The byte after the length prefix: BEP 3; BEP 5 for PORT, BEP 6 for 13 to 17, BEP 10 for EXTENDED."""
 
     CHOKE = 0
     UNCHOKE = 1
@@ -44,6 +44,11 @@ class MessageId(IntEnum):
     PIECE = 7
     CANCEL = 8
     PORT = 9
+    SUGGEST = 13
+    HAVE_ALL = 14
+    HAVE_NONE = 15
+    REJECT = 16
+    ALLOWED_FAST = 17
     EXTENDED = 20
 
 
@@ -118,6 +123,37 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class Suggestions:
+    """The peer would rather be asked for these parts (BEP 6)."""
+
+    indices: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class HaveAll:
+    """The peer has every part; instead of a bitfield (BEP 6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HaveNone:
+    """The peer has nothing; instead of a bitfield (BEP 6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejects:
+    """The peer will not send these blocks, which were asked of it (BEP 6)."""
+
+    blocks: list[BlockSpan]
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedFast:
+    """The peer gives these parts, once it has them, even while it chokes us (BEP 6)."""
+
+    indices: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Extended:
     """A message of the extension protocol (BEP 10); id 0 is its handshake."""
 
@@ -136,6 +172,11 @@ Message = (
     | Cancels
     | Blocks
     | Port
+    | Suggestions
+    | HaveAll
+    | HaveNone
+    | Rejects
+    | AllowedFast
     | Extended
 )
 
@@ -153,10 +194,15 @@ class Handshake:
         """True when the other side understands BEP 10."""
         return bool(self.reserved & EXTENSION_PROTOCOL_BIT)
 
+    @property
+    def speaks_fast(self) -> bool:
+        """True when the other side understands BEP 6, as we do: then it is agreed on."""
+        return bool(self.reserved & FAST_BIT)
+
 
 def encode_handshake(info_hash: bytes, peer_id: bytes) -> bytes:
     """Our handshake: both arguments are 20 bytes."""
-    return PROTOCOL + EXTENSION_PROTOCOL_BIT.to_bytes(8, "big") + info_hash + peer_id
+    return PROTOCOL + (EXTENSION_PROTOCOL_BIT | FAST_BIT).to_bytes(8, "big") + info_hash + peer_id
 
 
 def decode_handshake(data: bytes) -> Handshake:
@@ -166,164 +212,30 @@ def decode_handshake(data: bytes) -> Handshake:
     return Handshake(int.from_bytes(data[20:28], "big"), data[28:48], data[48:68])
 
 
-_ONE_BYTE: dict[int, Message] = {
-    MessageId.CHOKE: Choke(),
-    MessageId.UNCHOKE: Unchoke(),
-    MessageId.INTERESTED: Interested(),
-    MessageId.NOT_INTERESTED: NotInterested(),
-}
 _LENGTH = struct.Struct(">I")
-_HEAD = struct.Struct(">IBII")
-_BLOCK = struct.Struct(">IBIII")
 _HAVE = struct.Struct(">IBI")
-_PORT = struct.Struct(">H")
-
-_HAVE_ID = int(MessageId.HAVE)
+_BLOCK = struct.Struct(">IBIII")
 _REQUEST_ID = int(MessageId.REQUEST)
-_PIECE_ID = int(MessageId.PIECE)
-_CANCEL_ID = int(MessageId.CANCEL)
-
-
-class Decoder:
-    """Messages out of one connection's bytes.
-
-    Owned by the connection's receiving thread. `parts` bounds what a bitfield
-    may be, `part_size_bytes` places a block in the composition. A bitfield may come
-    at any time: BEP 3 has it first, but aria2 repeats it instead of many haves.
-    """
-
-    def __init__(self, parts: int, part_size_bytes: int) -> None:
-        self.part_size_bytes = part_size_bytes
-        self._bitfield_length = 1 + (parts + 7) // 8
-        self.max_message_bytes = 4 + max(9 + BLOCK_BYTES, self._bitfield_length, 2 + MAX_EXTENDED_BYTES)
-
-    def decode(self, buffer: memoryview, end: int) -> tuple[list[Message], int]:
-        """All whole messages in buffer[:end], and the number of bytes that they took.
-
-        Raises RemoteProtocolError as soon as a length prefix or a message
-        breaks the protocol, even when the message has not arrived whole.
-        """
-        messages: list[Message] = []
-        position = 0
-        unpack_head = _HEAD.unpack_from
-        part_size_bytes = self.part_size_bytes
-        run: Blocks | None = None
-        run_end = -1
-        while end - position >= 4:
-            if end - position >= 13:
-                length, message_id, index, begin = unpack_head(buffer, position)
-                if message_id == _PIECE_ID and 10 <= length <= 9 + BLOCK_BYTES:
-                    following = position + 4 + length
-                    if following > end:
-                        break
-                    block = buffer[position + 13 : following]
-                    position = following
-                    offset = index * part_size_bytes + begin
-                    if run is not None and offset == run_end:
-                        run.views.append(block)
-                        run.length += length - 9
-                    else:
-                        run = Blocks(offset, length - 9, [block])
-                        messages.append(run)
-                    run_end = offset + length - 9
-                    continue
-                if length == 13 and message_id == _REQUEST_ID:
-                    position, blocks = _decode_requests(buffer, position, end)
-                    if not blocks:
-                        break
-                    messages.append(Requests(blocks))
-                    continue
-            run = None
-            following = self._decode_other(buffer, position, end, messages)
-            if following == position:
-                break
-            position = following
-        return messages, position
-
-    def _decode_other(  # noqa: PLR0912 - one branch a message type is the plainest form
-        self, buffer: memoryview, position: int, end: int, messages: list[Message]
-    ) -> int:
-        """Decode one message at `position`; returns where the next begins, `position` if it is not whole."""
-        length: int = _LENGTH.unpack_from(buffer, position)[0]
-        if length == 0:
-            return position + 4
-        if end - position < 5:
-            if length > self.max_message_bytes:
-                raise RemoteProtocolError(f"a message of {length} bytes")
-            return position
-        message_id: int = buffer[position + 4]
-        self._check_length(message_id, length)
-        if position + 4 + length > end:
-            return position
-        body = position + 5
-        following = position + 4 + length
-        if message_id == _CANCEL_ID:
-            _, _, index, begin, wanted = _BLOCK.unpack_from(buffer, position)
-            last = messages[-1] if messages else None
-            if isinstance(last, Cancels):
-                last.blocks.append((index, begin, wanted))
-            else:
-                messages.append(Cancels([(index, begin, wanted)]))
-        elif message_id == _HAVE_ID:
-            (index,) = _LENGTH.unpack_from(buffer, body)
-            last = messages[-1] if messages else None
-            if isinstance(last, Haves):
-                last.indices.append(index)
-            else:
-                messages.append(Haves([index]))
-        elif message_id in _ONE_BYTE:
-            messages.append(_ONE_BYTE[message_id])
-        elif message_id == MessageId.BITFIELD:
-            messages.append(BitfieldReceived(bytes(buffer[body:following])))
-        elif message_id == MessageId.PORT:
-            messages.append(Port(_PORT.unpack_from(buffer, body)[0]))
-        else:
-            messages.append(Extended(buffer[body], bytes(buffer[body + 1 : following])))
-        return following
-
-    def _check_length(self, message_id: int, length: int) -> None:
-        if message_id <= MessageId.NOT_INTERESTED:
-            fits = length == 1
-        elif message_id == MessageId.HAVE:
-            fits = length == 5
-        elif message_id == MessageId.BITFIELD:
-            fits = length == self._bitfield_length
-        elif message_id in (MessageId.REQUEST, MessageId.CANCEL):
-            fits = length == 13
-        elif message_id == MessageId.PIECE:
-            fits = 10 <= length <= 9 + BLOCK_BYTES
-        elif message_id == MessageId.PORT:
-            fits = length == 3
-        elif message_id == MessageId.EXTENDED:
-            fits = 2 <= length <= 2 + MAX_EXTENDED_BYTES
-        else:
-            raise RemoteProtocolError(f"message id {message_id}, which nobody agreed on")
-        if not fits:
-            raise RemoteProtocolError(f"{MessageId(message_id).name} of {length} bytes")
-
-
-def _decode_requests(buffer: memoryview, position: int, end: int) -> tuple[int, list[BlockSpan]]:
-    """All whole `request` messages in a row from `position` on, and where what follows them begins."""
-    whole = (end - position) // _BLOCK.size
-    blocks: list[BlockSpan] = []
-    for length, message_id, index, begin, wanted in _BLOCK.iter_unpack(
-        buffer[position : position + whole * _BLOCK.size]
-    ):
-        if length != 13 or message_id != _REQUEST_ID:
-            break
-        blocks.append((index, begin, wanted))
-    return position + len(blocks) * _BLOCK.size, blocks
 
 
 def encode_state(message_id: MessageId) -> bytes:
-    """CHOKE, UNCHOKE, INTERESTED or NOT_INTERESTED."""
+    """A message of its id alone: CHOKE, UNCHOKE, INTERESTED, NOT_INTERESTED, HAVE_ALL or HAVE_NONE."""
     return b"\0\0\0\1" + bytes((message_id,))
 
 
 def encode_haves(indices: list[int]) -> bytes:
     """One `have` message a part, laid one after the other."""
-    pack = _HAVE.pack
-    return b"".join([pack(5, _HAVE_ID, index) for index in indices])
+    return _encode_parts(MessageId.HAVE, indices)
+
+
+def encode_allowed_fast(indices: list[int]) -> bytes:
+    """One `allowed fast` message a part (BEP 6)."""
+    return _encode_parts(MessageId.ALLOWED_FAST, indices)
+
+
+def _encode_parts(message_id: MessageId, indices: list[int]) -> bytes:
+    pack, number = _HAVE.pack, int(message_id)
+    return b"".join([pack(5, number, index) for index in indices])
 
 
 def encode_bitfield(data: bytes) -> bytes:
@@ -342,8 +254,17 @@ def encode_requests(blocks: list[BlockSpan]) -> bytes:
 
 def encode_cancels(blocks: list[BlockSpan]) -> bytes:
     """One `cancel` message a block."""
-    pack = _BLOCK.pack
-    return b"".join([pack(13, _CANCEL_ID, index, begin, length) for index, begin, length in blocks])
+    return _encode_blocks(MessageId.CANCEL, blocks)
+
+
+def encode_rejects(blocks: list[BlockSpan]) -> bytes:
+    """One `reject request` message a block (BEP 6)."""
+    return _encode_blocks(MessageId.REJECT, blocks)
+
+
+def _encode_blocks(message_id: MessageId, blocks: list[BlockSpan]) -> bytes:
+    pack, number = _BLOCK.pack, int(message_id)
+    return b"".join([pack(13, number, index, begin, length) for index, begin, length in blocks])
 
 
 def encode_extended(extended_id: int, payload: bytes) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import netutils
 from netutils import Address
 from orchestra.bitfield import Bitfield
+from orchestra.decoder import Decoder
 from orchestra.geometry import Geometry
 from orchestra.peer import Peer
 from orchestra.rate import Rate
@@ -25,13 +26,15 @@ from orchestra.score import Score
 from orchestra.shipment import Shipment
 from orchestra.wire import (
     HANDSHAKE_BYTES,
+    AllowedFast,
     Blocks,
     Cancels,
-    Decoder,
     Handshake,
     Haves,
     Message,
+    Rejects,
     Requests,
+    Suggestions,
     decode_handshake,
     encode_handshake,
 )
@@ -125,7 +128,7 @@ class FakeLink:
         self.sent: list[bytes | Shipment] = []
         self.closed: list[str] = []
         self.full = False
-        self._decoder = Decoder(parts, part_size_bytes)
+        self._decoder = Decoder(parts, part_size_bytes, fast=True)
 
     def send(self, item: bytes | Shipment) -> bool:
         if self.full:
@@ -213,8 +216,10 @@ def told(messages: Iterable[Message]) -> list[tuple[Any, ...]]:
                 single += [("have", index) for index in indices]
             case Requests(blocks):
                 single += [("request", *block) for block in blocks]
-            case Cancels(blocks):
-                single += [("cancel", *block) for block in blocks]
+            case Cancels(blocks) | Rejects(blocks):
+                single += [(type(message), *block) for block in blocks]
+            case Suggestions(indices) | AllowedFast(indices):
+                single += [(type(message), index) for index in indices]
             case Blocks(offset, length, views):
                 data = b"".join(views)
                 assert len(data) == length
@@ -276,7 +281,7 @@ class ScriptedPeer:
     def __init__(self, sock: socket.socket, *, parts: int = 8, part_size_bytes: int = 16384) -> None:
         self.sock = sock
         sock.settimeout(PATIENCE_S)
-        self._decoder = Decoder(parts, part_size_bytes)
+        self._decoder = Decoder(parts, part_size_bytes, fast=True)
         self._rest = b""
         self._messages: deque[Message] = deque()
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from netutils import Address
 from orchestra.buffers import Pool
+from orchestra.decoder import Decoder
 from orchestra.messages import (
     Accepted,
     Announce,
@@ -46,13 +47,13 @@ from orchestra.messages import (
 from orchestra.orchestrator import Orchestrator, Phase, Ports, Task
 from orchestra.score import Score
 from orchestra.shipment import Shipment
-from orchestra.wire import Blocks, Decoder, Handshake
+from orchestra.wire import EXTENSION_PROTOCOL_BIT, FAST_BIT, Blocks, Handshake
 from tests.fakes import CountingBuffer, geometry_of
 
 LATENCY_S = 0.01
 DISK_S = 0.001
 UPLINK_BYTES_S = 1_000_000.0
-EXTENSIONS = 1 << 20
+EXTENSIONS = EXTENSION_PROTOCOL_BIT | FAST_BIT
 PORT = 6881
 
 
@@ -139,7 +140,7 @@ class WireEnd:
         self.open = True
         self._quiet_from_s = 0.0
         score = member.world.score
-        self._decoder = Decoder(score.parts, score.part_size_bytes)
+        self._decoder = Decoder(score.parts, score.part_size_bytes, fast=True)
         self._rest = b""
 
     def send(self, item: bytes | Shipment) -> bool:

@@ -20,10 +20,13 @@ from orchestra.messages import BlocksSent, LinkClosed, LinkUp, Received
 from orchestra.shipment import Shipment
 from orchestra.wire import (
     BLOCK_BYTES,
+    EXTENSION_PROTOCOL_BIT,
+    FAST_BIT,
     KEEP_ALIVE,
     BitfieldReceived,
     Blocks,
     Handshake,
+    HaveNone,
     Haves,
     MessageId,
     encode_bitfield,
@@ -48,6 +51,7 @@ PARTS, PART_BYTES = 100, 4 * BLOCK_BYTES
 IDENTITY = Identity(INFO_HASH, OUR_ID, PARTS, PART_BYTES)
 BUFFERS = 3
 KEY = 7
+OUR_BITS = EXTENSION_PROTOCOL_BIT | FAST_BIT
 CHOKE = encode_state(MessageId.CHOKE)
 
 
@@ -147,18 +151,18 @@ def test_who_dials_speaks_first(desk: Desk) -> None:
     with listener:
         desk.dial(netutils.address_of(listener.getsockname()))
         with ScriptedPeer(listener.accept()[0]) as peer:
-            assert peer.read_handshake() == Handshake(1 << 20, INFO_HASH, OUR_ID)
+            assert peer.read_handshake() == Handshake(OUR_BITS, INFO_HASH, OUR_ID)
             assert desk.reports.nothing_more
             peer.send(encode_handshake(INFO_HASH, THEIR_ID))
-            assert desk.reports.next(LinkUp) == LinkUp(KEY, Handshake(1 << 20, INFO_HASH, THEIR_ID))
+            assert desk.reports.next(LinkUp) == LinkUp(KEY, Handshake(OUR_BITS, INFO_HASH, THEIR_ID))
 
 
 def test_who_is_called_answers_only_those_who_know_the_composition(desk: Desk) -> None:
     _, peer = desk.called()
     peer.send(encode_handshake(INFO_HASH, THEIR_ID)[:48])
-    assert peer.read_handshake() == Handshake(1 << 20, INFO_HASH, OUR_ID)
+    assert peer.read_handshake() == Handshake(OUR_BITS, INFO_HASH, OUR_ID)
     peer.send(THEIR_ID)
-    assert desk.reports.next(LinkUp) == LinkUp(KEY, Handshake(1 << 20, INFO_HASH, THEIR_ID))
+    assert desk.reports.next(LinkUp) == LinkUp(KEY, Handshake(OUR_BITS, INFO_HASH, THEIR_ID))
 
 
 def test_a_caller_with_another_composition_learns_nothing_of_us(desk: Desk) -> None:
@@ -175,6 +179,20 @@ def test_a_callee_with_another_composition_is_left(desk: Desk) -> None:
         with ScriptedPeer(listener.accept()[0]) as peer:
             peer.send(encode_handshake(bytes(20), THEIR_ID))
             assert desk.last_word() == "a handshake for another composition"
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_the_fast_extension_is_heard_where_both_sides_speak_it(desk: Desk, agreed: bool) -> None:
+    _, peer = desk.called()
+    bits = FAST_BIT if agreed else EXTENSION_PROTOCOL_BIT
+    peer.send(b"\x13BitTorrent protocol" + bits.to_bytes(8, "big") + INFO_HASH + THEIR_ID)
+    peer.read_handshake()
+    peer.send(encode_state(MessageId.HAVE_NONE))
+    desk.reports.next(LinkUp)
+    if agreed:
+        assert desk.reports.next(Received).messages == [HaveNone()]
+    else:
+        assert desk.last_word() == "message id 15, which nobody agreed on"
 
 
 @pytest.mark.parametrize(

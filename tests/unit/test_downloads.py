@@ -18,9 +18,12 @@ from orchestra.downloads import (
     LEAST_DEPTH,
     LEAST_FAIR_DEPTH,
     MAX_DEPTH,
+    MAX_STRAY_BLOCKS,
     SNUB_S,
     Downloads,
 )
+from orchestra.errors import RemoteProtocolError
+from orchestra.fast import REJECTED_REST_S, Fast
 from orchestra.flight import Flight
 from orchestra.geometry import Geometry
 from orchestra.peer import FIRST_DEPTH, Peer
@@ -456,13 +459,14 @@ def test_a_flight_of_many_small_parts_is_looked_at_once_in_the_end_game(
     slow, idle = desk.join(depth=1), desk.join(bitfield(500, 499), depth=100)
     assert desk.fill(slow) == [0]
     looks: list[Flight] = []
-    open_parts = desk.downloads._open_parts
+    flights = desk.downloads._flights
+    open_parts = flights.open_parts
 
     def counted(flight: Flight) -> list[int]:
         looks.append(flight)
         return open_parts(flight)
 
-    monkeypatch.setattr(desk.downloads, "_open_parts", counted)
+    monkeypatch.setattr(flights, "open_parts", counted)
     assert desk.fill(idle) == []
     assert len(looks) == 1
 
@@ -720,11 +724,189 @@ def test_a_disputed_part_among_small_ones_is_fetched_alone() -> None:
     assert desk.banned == [(four.key, 3)]
 
 
+# Choked, and rejected (BEP 6)
+
+
+def fast_peer(desk: Desk, have: Bitfield | None = None, *, depth: int = FIRST_DEPTH) -> Peer:
+    """A peer that has unchoked us and speaks BEP 6."""
+    peer = desk.join(have, depth=depth)
+    peer.fast = Fast()
+    return peer
+
+
+def reject(desk: Desk, peer: Peer, *keys: int) -> None:
+    desk.downloads.rejected(peer, desk.geometry.spans(list(keys)), desk.now_s)
+    desk.check()
+
+
+def test_what_was_asked_before_a_choke_is_owed_until_it_is_rejected_or_sent() -> None:
+    desk = Desk(2)
+    peer = fast_peer(desk, depth=4)
+    assert desk.fill(peer) == [0, 1, 2, 3]
+    peer.choking_us = True
+    desk.downloads.choked(peer)
+    desk.check()
+    other = desk.join(depth=100)
+    assert desk.fill(other) == [4, 5, 6, 7], "nothing is asked twice"
+    assert desk.deliver(peer, [0]) == [0], "a block that was under way is welcome"
+    reject(desk, peer, 1, 2, 3)
+    assert not peer.outstanding
+    assert desk.fill(other) == [1, 2, 3]
+    assert desk.deliver(other, range(1, 8)) == list(range(1, 8))
+    assert desk.states() == "CC"
+
+
+def test_of_a_flight_that_a_choke_breaks_off_others_ask_the_rest_at_once() -> None:
+    desk = Desk(1)
+    peer = fast_peer(desk, depth=2)
+    assert desk.fill(peer) == [0, 1]
+    peer.choking_us = True
+    desk.downloads.choked(peer)
+    assert desk.fill(desk.join()) == [2, 3]
+
+
+def test_a_part_of_which_everything_is_rejected_is_missing_again() -> None:
+    desk = Desk(1)
+    peer = fast_peer(desk)
+    desk.fill(peer)
+    peer.choking_us = True
+    desk.downloads.choked(peer)
+    assert desk.states() == "I"
+    reject(desk, peer, 0, 1, 2, 3)
+    assert desk.states() == "M"
+
+
+def test_a_peer_that_chokes_and_never_answers_is_a_snub_in_the_end() -> None:
+    desk = Desk(1)
+    peer = fast_peer(desk)
+    desk.fill(peer)
+    peer.choking_us = True
+    desk.downloads.choked(peer)
+    desk.now_s += SNUB_S
+    assert desk.downloads.find_snubs(desk.now_s) == [peer]
+    assert desk.fill(desk.join()) == [0, 1, 2, 3]
+
+
+def test_who_rejects_without_a_choke_is_left_alone_for_a_while_and_then_asked_little() -> None:
+    desk = Desk(2)
+    peer, other = fast_peer(desk), desk.join(depth=100)
+    assert desk.fill(peer) == list(range(8))
+    reject(desk, peer, *range(8))
+    assert desk.fill(peer) == []
+    assert desk.fill(other) == list(range(8)), "another one is asked at once"
+    desk.leave(other)
+    desk.now_s += REJECTED_REST_S - 0.1
+    assert desk.fill(peer) == []
+    desk.now_s += 0.2
+    assert desk.fill(peer) == [0]
+    desk.deliver(peer, [0])
+    assert len(desk.fill(peer)) > 1, "a block ends the distrust"
+
+
+def test_rejects_without_end_make_few_requests() -> None:
+    desk = Desk(50)
+    peer, requests = fast_peer(desk), 0
+    for _ in range(600):
+        requests += len(desk.fill(peer))
+        reject(desk, peer, *sorted(peer.outstanding))
+        desk.now_s += 0.1
+    assert requests <= FIRST_DEPTH + 60 / REJECTED_REST_S
+
+
+def test_a_reject_of_what_another_peer_owes_too_changes_nothing_for_that_one() -> None:
+    desk, slow, [idle] = end_game()
+    desk.fill(idle)
+    slow.fast = Fast()
+    reject(desk, slow, *sorted(slow.outstanding))
+    assert desk.deliver(idle, sorted(idle.outstanding))
+    assert "M" not in desk.states()
+
+
+def test_a_reject_of_a_part_that_others_share_leaves_it_with_them() -> None:
+    desk, slow, [idle] = end_game()
+    idle.fast = Fast()
+    [late, *_] = asked = desk.fill(idle)
+    reject(desk, idle, *asked)
+    assert late in slow.outstanding
+    desk.deliver(slow, sorted(slow.outstanding))
+    assert set(desk.states()) <= {"C", "H"}
+
+
+def test_strays_among_rejects_are_bounded_and_explained_by_cancels() -> None:
+    desk = Desk(1)
+    peer = fast_peer(desk)
+    desk.fill(peer)
+    desk.now_s += SNUB_S
+    desk.downloads.find_snubs(desk.now_s)
+    reject(desk, peer, 0, 1, 2, 3)
+    assert peer.stray_blocks == 0, "we had taken them back"
+    reject(desk, peer, 0)
+    assert peer.stray_blocks == 1
+    odd = [(2**32 - 1, 2**32 - 1, 7), (0, 1, BLOCK_BYTES), (0, 0, 1)]
+    desk.downloads.rejected(peer, odd, desk.now_s)
+    assert peer.stray_blocks == 4
+    with pytest.raises(RemoteProtocolError, match="too many rejects"):
+        desk.downloads.rejected(peer, [(0, 0, BLOCK_BYTES)] * MAX_STRAY_BLOCKS, desk.now_s)
+
+
+def test_a_block_rejected_twice_is_given_back_once() -> None:
+    desk = Desk(1)
+    peer = fast_peer(desk, depth=3)
+    desk.fill(peer)
+    desk.downloads.rejected(peer, [(0, 0, BLOCK_BYTES)] * 2, desk.now_s)
+    desk.check()
+    assert peer.stray_blocks == 1
+    assert desk.fill(desk.join()) == [0, 3]
+
+
+def test_what_a_peer_allows_is_asked_of_it_while_it_chokes_us() -> None:
+    desk = Desk(6)
+    peer = fast_peer(desk, bitfield(6, 1, 2, 4), depth=10)
+    peer.choking_us = True
+    assert peer.fast is not None
+    assert desk.fill(peer) == []
+    peer.fast.allow([5, 4, 2])
+    # Not part 5, which it does not have; part 1 it has, but did not allow.
+    asked = desk.fill(peer)
+    assert sorted(asked) == [*range(8, 12), *range(16, 20)]
+    assert desk.deliver(peer, asked) == asked
+    assert desk.states() == "MMCMCM"
+
+
+def test_an_allowed_part_that_is_rejected_is_not_asked_again_of_a_choking_peer() -> None:
+    desk = Desk(2)
+    peer = fast_peer(desk)
+    peer.choking_us = True
+    assert peer.fast is not None
+    peer.fast.allow([0])
+    assert desk.fill(peer) == [0, 1, 2, 3]
+    reject(desk, peer, 0, 1, 2, 3)
+    desk.now_s += 1000
+    assert desk.fill(peer) == []
+    peer.choking_us = False
+    assert len(desk.fill(peer)) == 8
+
+
+def test_a_disputed_part_is_not_left_half_with_a_peer_that_chokes_us() -> None:
+    desk = Desk(1)
+    peer, other = fast_peer(desk), desk.join()
+    desk.downloads._flights.disputed.add(0)
+    desk.fill(peer)
+    desk.deliver(peer, [0])
+    peer.choking_us = True
+    desk.downloads.choked(peer)
+    desk.check()
+    assert desk.forgotten == [0]
+    assert desk.deliver(peer, [1]) == []
+    assert desk.fill(other) == [0, 1, 2, 3]
+
+
 # All of it together
 
 
 class Storm:
-    """Peers that come and go, choke, stall, lie and answer late, by a seeded rng; and a writer that lags."""
+    """Peers that come and go, choke, reject, stall, lie and answer late, by a seeded rng; a writer that lags.
+    """
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -749,6 +931,8 @@ class Storm:
         peer = make_peer(self.next_key, desk.geometry, have=have)
         peer.choking_us, peer.interesting = False, True
         peer.depth = self.rng.choice((1, 3, 8, 32))
+        if self.rng.random() < 0.5:
+            peer.fast = Fast()
         if not honest and self.rng.random() < 0.25:
             self.liars.add(peer.key)
         desk.peers[peer.key] = peer
@@ -778,7 +962,30 @@ class Storm:
                 pending += [self.desk.geometry.key(index, begin) for index, begin, _ in message.blocks]
             elif isinstance(message, Cancels) and self.rng.random() < 0.7:
                 gone = {self.desk.geometry.key(index, begin) for index, begin, _ in message.blocks}
-                pending[:] = [key for key in pending if key not in gone]
+                if peer.fast is not None:
+                    self.reject(peer, gone.intersection(pending))
+                else:
+                    pending[:] = [key for key in pending if key not in gone]
+
+    def reject(self, peer: Peer, keys: Iterable[int]) -> None:
+        """The peer will not send these."""
+        gone = sorted(keys)
+        self.pending[peer.key][:] = [key for key in self.pending[peer.key] if key not in gone]
+        self.desk.downloads.rejected(peer, self.desk.geometry.spans(gone), self.desk.now_s)
+        self.desk.check()
+
+    def choke(self, peer: Peer) -> None:
+        """The peer chokes or unchokes us; where BEP 6 is agreed on, rejects follow now or later."""
+        peer.choking_us = not peer.choking_us
+        if not peer.choking_us:
+            return
+        self.desk.downloads.choked(peer)
+        if peer.fast is None:
+            self.pending[peer.key].clear()
+        elif self.rng.random() < 0.5:
+            peer.fast.allow(self.rng.sample(range(self.desk.geometry.parts), 1))
+        else:
+            self.reject(peer, self.pending[peer.key])
 
     def send(self, peer: Peer, count: int) -> None:
         """The peer answers some of its requests, mostly in order; the writer takes what was wanted."""
@@ -819,7 +1026,8 @@ class Storm:
     def step(self) -> None:
         desk, rng = self.desk, self.rng
         peers = list(desk.peers.values())
-        action = rng.choices(("join", "leave", "choke", "send", "judge", "wait"), (2, 1, 1, 12, 4, 1))[0]
+        actions = ("join", "leave", "choke", "reject", "send", "judge", "wait")
+        action = rng.choices(actions, (2, 1, 2, 1, 12, 4, 1))[0]
         if action == "join" and len(peers) < 6:
             self.join()
         elif action == "judge":
@@ -832,9 +1040,10 @@ class Storm:
             if action == "leave":
                 self.leave(peer)
             elif action == "choke":
-                peer.choking_us = not peer.choking_us
-                if peer.choking_us:
-                    desk.downloads.give_back(peer)
+                self.choke(peer)
+            elif action == "reject" and peer.fast is not None:
+                pending = self.pending[peer.key]
+                self.reject(peer, rng.sample(pending, rng.randrange(len(pending) + 1)))
             elif action == "send":
                 self.send(peer, rng.choice((1, 2, 5, 40)))
         desk.check()
@@ -852,7 +1061,7 @@ class Storm:
             self.fill_all()
             self.send(seeder, 8)
             self.judge()
-        raise AssertionError(f"stuck at {self.desk.states()}, {self.desk.downloads._flights}")
+        raise AssertionError(f"stuck at {self.desk.states()}, {list(self.desk.downloads._flights.all())}")
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -863,8 +1072,8 @@ def test_whatever_peers_do_the_books_stay_sound_and_all_comes_at_last(seed: int)
     storm.finish()
     assert storm.desk.picker.missing == 0
     downloads = storm.desk.downloads
-    assert not downloads._flights
-    assert not downloads._orphans
-    assert not downloads._disputed
+    assert not list(downloads._flights.all())
+    assert not downloads._flights.orphans
+    assert not downloads._flights.disputed
     assert not downloads._asked_twice
     assert set(storm.desk.states()) == {PartState.HAVE.name[0]}

@@ -17,8 +17,19 @@ from orchestra.extension import (
 def test_we_say_who_we_are_what_we_take_and_how_we_see_the_peer() -> None:
     version = f"Orchestra {__version__}".encode()
     assert encode_extension_handshake(port=6881, max_requests=500, your_host="10.0.0.7") == (
-        b"d1:mde1:pi6881e4:reqqi500e1:v%d:%s6:yourip4:\x0a\x00\x00\x07e" % (len(version), version)
+        b"d1:md11:upload_onlyi2ee1:pi6881e4:reqqi500e1:v%d:%s6:yourip4:\x0a\x00\x00\x07e"
+        % (len(version), version)
     )
+
+
+def test_that_we_want_nothing_is_said_when_it_is_so() -> None:
+    for complete in (True, False):
+        payload = encode_extension_handshake(
+            port=6881, max_requests=500, your_host="10.0.0.7", upload_only=complete
+        )
+        said = bencode.decode(payload)
+        assert isinstance(said, dict)
+        assert said.get(b"upload_only") == (1 if complete else None)
 
 
 def test_an_ipv6_peer_is_told_its_16_bytes_and_a_name_nothing() -> None:
@@ -32,7 +43,8 @@ def test_an_ipv6_peer_is_told_its_16_bytes_and_a_name_nothing() -> None:
 
 def test_what_we_say_is_understood_by_ourselves() -> None:
     said = encode_extension_handshake(port=6881, max_requests=500, your_host="10.0.0.7")
-    assert decode_extension_handshake(said) == ExtensionHandshake(f"Orchestra {__version__}", 6881, 500)
+    expected = ExtensionHandshake(f"Orchestra {__version__}", 6881, 500, our_host="10.0.0.7")
+    assert decode_extension_handshake(said) == expected
 
 
 @pytest.mark.parametrize(
@@ -54,6 +66,20 @@ def test_what_we_say_is_understood_by_ourselves() -> None:
         (b"d1:vi5ee", ExtensionHandshake()),
         (b"d1:v3:\xff\x00ae", ExtensionHandshake("\ufffd\x00a")),
         (b"d1:mi5ee", ExtensionHandshake()),
+        (b"d11:upload_onlyi1ee", ExtensionHandshake(upload_only=True)),
+        (b"d11:upload_onlyi0ee", ExtensionHandshake(upload_only=False)),
+        (b"d11:upload_only1:1e", ExtensionHandshake()),
+        (b"d6:yourip4:\x0a\x00\x00\x07e", ExtensionHandshake(our_host="10.0.0.7")),
+        (
+            b"d6:yourip16:" + bytes(10) + b"\xff\xff\x0a\x00\x00\x07e",
+            ExtensionHandshake(our_host="10.0.0.7"),
+        ),
+        (
+            b"d6:yourip16:\x20\x01\x0d\xb8" + bytes(11) + b"\x01e",
+            ExtensionHandshake(our_host="2001:db8::1"),
+        ),
+        (b"d6:yourip5:12345e", ExtensionHandshake()),
+        (b"d6:youripi5ee", ExtensionHandshake()),
     ],
 )
 def test_odd_values_are_ignored_or_bounded(payload: bytes, expected: ExtensionHandshake) -> None:

@@ -8,13 +8,13 @@ import struct
 import pytest
 
 from orchestra.buffers import Pool
+from orchestra.decoder import Decoder
 from orchestra.errors import RemoteProtocolError
 from orchestra.landing import MESSAGE_BYTES, SLOTS, Landing
 from orchestra.wire import (
     BLOCK_BYTES,
     KEEP_ALIVE,
     Blocks,
-    Decoder,
     Message,
     MessageId,
     encode_bitfield,

@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS: dict[str, str] = {
     # No thread, no clock, no socket: values in, values out. (regular only opens what score reads.)
     "pure": """
-        addressbook addresses announce announcereply bencode bitfield census choker conversation digestfeed
-        doorway downloads errors extension flight gauge geometry humans memory messages metainfo names news
-        peer picker rate registry regular roster schedule score scorelines service sharer shipment swarm text
-        uploads wire
+        addressbook addresses announce announcereply bencode bitfield census choker conversation
+        decoder digestfeed doorway downloads errors extension fast flight flights gauge geometry
+        humans memory messages metainfo names news peer picker rate registry regular roster schedule
+        score scorelines service sharer shipment swarm text uploads wire
         """,
     # Files, sockets, and what threads are made of.
     "input and output": """

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from orchestra import bencode
+from orchestra.bencode import Bencoded
 from orchestra.bitfield import Bitfield
 from orchestra.conversation import MAX_HELLOS
 from orchestra.downloads import MAX_STRAY_BLOCKS, SNUB_S
+from orchestra.extension import UPLOAD_ONLY_ID
+from orchestra.fast import GRANTS
 from orchestra.geometry import Geometry
 from orchestra.messages import Accepted, LinkUp, Read, Received, Write
 from orchestra.peer import Peer
@@ -20,17 +23,22 @@ from orchestra.uploads import MAX_ASKED
 from orchestra.wire import (
     BLOCK_BYTES,
     KEEP_ALIVE,
+    AllowedFast,
     BitfieldReceived,
     Cancels,
     Choke,
     Extended,
     Handshake,
+    HaveAll,
+    HaveNone,
     Haves,
     Interested,
     Message,
     NotInterested,
     Port,
+    Rejects,
     Requests,
+    Suggestions,
     Unchoke,
 )
 from tests.fakes import (
@@ -49,7 +57,8 @@ from tests.fakes import (
 PARTS, PART_BYTES = 8, 16 * BLOCK_BYTES
 GEOMETRY = Geometry(PARTS * PART_BYTES, PART_BYTES)
 DATA = content(PARTS * PART_BYTES)
-PLAIN, EXTENSIONS = 0, 1 << 20
+PLAIN, EXTENSIONS, FAST = 0, 1 << 20, 1 << 2
+ALL_AND_UNCHOKED = (BitfieldReceived(full_bitfield(PARTS).to_wire()), Unchoke())
 
 
 class Stage:
@@ -88,7 +97,7 @@ class Stage:
 
     def seeder(self) -> Peer:
         """A peer that has everything and lets us ask."""
-        return self.meet(BitfieldReceived(full_bitfield(PARTS).to_wire()), Unchoke())
+        return self.meet(*ALL_AND_UNCHOKED)
 
     def hear(self, peer: Peer, *said: Message, buffer: CountingBuffer | None = None) -> None:
         self.swarm.received(Received(peer.key, list(said), buffer), self.now_s)
@@ -167,12 +176,19 @@ def test_a_peer_that_wavers_makes_us_decide_once_a_receive(
     assert len(decided) == 1
 
 
+@pytest.mark.parametrize("reserved", [PLAIN, FAST])
 def test_chokes_and_unchokes_in_a_row_make_us_ask_others_once(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, reserved: int
 ) -> None:
-    peer, filled = stage.seeder(), list[float]()
+    peer, filled = stage.meet(*ALL_AND_UNCHOKED, reserved=reserved), list[float]()
     wavering: list[Message] = [Choke(), Unchoke()]
-    monkeypatch.setattr(stage.swarm.downloads, "fill_all", filled.append)
+    fill_all = stage.swarm.downloads.fill_all
+
+    def counted(now_s: float) -> None:
+        filled.append(now_s)
+        fill_all(now_s)
+
+    monkeypatch.setattr(stage.swarm.downloads, "fill_all", counted)
     stage.hear(peer, *wavering * 500)
     assert len(filled) == 1
     assert peer.outstanding
@@ -205,6 +221,220 @@ def test_a_new_peer_is_told_what_we_have_and_who_we_are() -> None:
 
 def test_a_peer_that_does_not_speak_extensions_is_spared_them() -> None:
     assert kinds(link_of(Stage(full_bitfield(PARTS)).meet()).said()) == [BitfieldReceived]
+
+
+# The fast extension (BEP 6)
+
+
+@pytest.mark.parametrize(
+    ("have", "expected"),
+    [([], HaveNone()), ([1, 2], BitfieldReceived(b"\x60")), (range(PARTS), HaveAll())],
+)
+def test_who_speaks_bep_6_is_told_what_we_have_in_one_message_and_first(
+    have: list[int], expected: Message
+) -> None:
+    assert link_of(Stage(bitfield(PARTS, *have)).meet(reserved=FAST)).said() == [expected]
+    assert link_of(Stage(bitfield(PARTS, *have)).meet(reserved=FAST | EXTENSIONS)).said()[0] == expected
+
+
+def test_an_only_source_that_shows_nothing_yet_says_so() -> None:
+    stage = Stage(full_bitfield(PARTS))
+    stage.swarm.expect_others(seeders=1, leechers=5)
+    assert link_of(stage.meet(reserved=FAST)).said()[0] == HaveNone()
+
+
+def test_have_all_makes_a_source_and_have_none_says_nothing(stage: Stage) -> None:
+    peer = stage.meet(HaveAll(), reserved=FAST)
+    assert peer.have.complete
+    assert not peer.counted
+    assert Interested() in link_of(peer).said()
+    newcomer = stage.meet(HaveNone(), reserved=FAST)
+    assert newcomer.have.count == 0
+    stage.hear(newcomer, Haves([1]), HaveNone())
+    assert newcomer.have.indices() == [1], "a part that somebody had is not taken back"
+    stage.hear(newcomer, HaveAll())
+    assert newcomer.have.complete
+    stage.swarm.link_closed(newcomer.key, stage.now_s)
+    assert all(stage.swarm.picker.availability(index) == 0 for index in range(PARTS))
+
+
+def test_a_reject_is_asked_of_another_peer_at_once(stage: Stage) -> None:
+    peer, other = stage.meet(HaveAll(), Unchoke(), reserved=FAST), stage.seeder()
+    other.depth = 200
+    asked = requested(peer)
+    requested(other)
+    stage.hear(peer, Rejects(asked))
+    assert set(asked) <= set(requested(other))
+    assert requested(peer) == []
+
+
+def test_a_choke_leaves_debts_where_bep_6_is_agreed_on_and_rejects_end_them(stage: Stage) -> None:
+    peer, other = stage.meet(HaveAll(), Unchoke(), reserved=FAST), stage.seeder()
+    other.depth = 200
+    asked = requested(peer)
+    requested(other)
+    stage.hear(peer, Choke())
+    assert len(peer.outstanding) == len(asked)
+    assert set(asked).isdisjoint(requested(other))
+    stage.hear(peer, Rejects(asked))
+    assert not peer.outstanding
+    assert set(asked) <= set(requested(other))
+
+
+def test_what_a_choking_peer_allows_is_asked_of_it(stage: Stage) -> None:
+    peer = stage.meet(HaveAll(), AllowedFast([3]), reserved=FAST)
+    assert {index for index, _, _ in requested(peer)} == {3}
+    assert len(peer.outstanding) == 16
+
+
+@pytest.mark.parametrize("said", [AllowedFast([PARTS]), Suggestions([0, 2**32 - 1])])
+def test_a_part_that_there_is_not_breaks_the_rules_of_bep_6(stage: Stage, said: Message) -> None:
+    assert link_of(stage.meet(said, reserved=FAST)).closed != []
+
+
+def test_a_suggestion_changes_nothing(stage: Stage) -> None:
+    peer = stage.meet(HaveAll(), Suggestions([1, 2]), reserved=FAST)
+    assert kinds(link_of(peer).said()) == [HaveNone, Interested]
+    stage.hear(peer, *[Suggestions([1])] * 1000)
+    assert link_of(peer).said() == []
+
+
+def crowded_stage() -> Stage:
+    """We have half of the parts, and all slots are taken."""
+    stage = Stage(bitfield(PARTS, 0, 1, 2, 3))
+    for _ in range(UPLOAD_SLOTS):
+        stage.meet(Interested())
+    return stage
+
+
+def test_a_newcomer_without_a_slot_is_granted_parts_that_we_have_and_it_lacks() -> None:
+    stage = crowded_stage()
+    peer = stage.meet(Haves([1]), Interested(), reserved=FAST)
+    if not peer.choked:  # the optimistic slot
+        pytest.fail("the seed gives it a slot: take another one")
+    assert link_of(peer).said()[-1] == AllowedFast([index for index in peer_set(peer) if index in (0, 2, 3)])
+    stage.hear(peer, Requests([(2, 0, BLOCK_BYTES)]))
+    assert stage.reader.only(Read).blocks == [(2, 0, BLOCK_BYTES)]
+    stage.hear(peer, Requests([(1, 0, BLOCK_BYTES)]))
+    assert link_of(peer).said() == [Rejects([(1, 0, BLOCK_BYTES)])]
+
+
+def peer_set(peer: Peer) -> tuple[int, ...]:
+    assert peer.fast is not None
+    return peer.fast.canonical
+
+
+def test_few_newcomers_hold_grants_at_a_time() -> None:
+    stage = crowded_stage()
+    peers = [stage.meet(Interested(), reserved=FAST) for _ in range(GRANTS + 4)]
+    granted = [peer for peer in peers if AllowedFast in kinds(link_of(peer).said())]
+    assert len(granted) == GRANTS
+
+
+def test_a_choke_comes_before_the_rejects_that_it_brings() -> None:
+    stage = Stage(full_bitfield(PARTS))
+    first = stage.meet(Interested(), reserved=FAST)
+    stage.hear(first, Requests([(0, n * BLOCK_BYTES, BLOCK_BYTES) for n in range(16)]))
+    link_of(first).said()
+    first.interested = False
+    stage.swarm.service.rechoke(stage.now_s)
+    assert kinds(link_of(first).said()) == [Choke, Rejects]
+
+
+# The extension protocol (BEP 10), and who wants nothing (BEP 21)
+
+
+def hellos(peer: Peer) -> list[dict[bytes, Bencoded]]:
+    """The extension handshakes that we sent since the last look."""
+    found = []
+    for said in link_of(peer).said():
+        if isinstance(said, Extended) and said.extended_id == 0:
+            fields = bencode.decode(said.payload)
+            assert isinstance(fields, dict)
+            found.append(fields)
+    return found
+
+
+def hello(**fields: object) -> Extended:
+    """An extension handshake that says this."""
+    return Extended(0, bencode.encode(fields))
+
+
+def test_a_later_handshake_changes_what_it_names_and_nothing_else(stage: Stage) -> None:
+    peer = stage.meet(
+        hello(v="Some", reqq=7, p=1234, upload_only=1, yourip=b"\x0a\0\0\x01"), reserved=EXTENSIONS
+    )
+    assert (peer.client, peer.max_requests, peer.listen_port) == ("Some", 7, 1234)
+    assert (peer.upload_only, peer.our_host) == (True, "10.0.0.1")
+    stage.hear(peer, hello(reqq=9))
+    assert (peer.client, peer.max_requests, peer.listen_port) == ("Some", 9, 1234)
+    assert (peer.upload_only, peer.our_host) == (True, "10.0.0.1")
+    stage.hear(peer, hello(upload_only=0))
+    assert not stage.swarm.peers[peer.key].upload_only
+
+
+def test_who_wants_nothing_gets_no_slot_whatever_else_it_says() -> None:
+    stage = Stage(bitfield(PARTS, 0))
+    peer = stage.meet(Interested(), reserved=EXTENSIONS)
+    choked = []
+    for said in (
+        [],
+        [hello(upload_only=1)],
+        [NotInterested(), Interested()],
+        [Extended(UPLOAD_ONLY_ID, b"\0")],
+        [Extended(UPLOAD_ONLY_ID, b"\1")],
+        [Extended(UPLOAD_ONLY_ID, b""), Extended(UPLOAD_ONLY_ID, b"\0\0")],  # not one byte: says nothing
+    ):
+        stage.hear(peer, *said)
+        choked.append(peer.choked)
+    assert choked == [False, True, True, False, True, True]
+
+
+def test_a_partial_peer_that_wants_nothing_is_left_by_a_complete_member() -> None:
+    stage = Stage(full_bitfield(PARTS))
+    peer = stage.meet(Haves([1]), hello(upload_only=1), reserved=EXTENSIONS)
+    assert link_of(peer).closed == ["neither wants anything"]
+    stage = Stage(bitfield(PARTS, 1))
+    peer = stage.meet(Haves([1, 2]), hello(upload_only=1), reserved=EXTENSIONS)
+    assert link_of(peer).closed == []
+    assert peer.interesting
+
+
+def test_that_we_want_nothing_is_said_at_once_by_a_complete_member() -> None:
+    [said] = hellos(Stage(full_bitfield(PARTS)).meet(reserved=EXTENSIONS))
+    assert said[b"upload_only"] == 1
+
+
+def test_that_we_want_nothing_is_said_again_once_we_are_complete() -> None:
+    stage = Stage(bitfield(PARTS, *range(1, PARTS)))
+    seeder, leecher = stage.seeder(), stage.meet(Haves([3]), reserved=EXTENSIONS)
+    plain = stage.meet(Haves([3]))
+    [said] = hellos(leecher)
+    assert b"upload_only" not in said
+    stage.deliver(seeder, 0, PART_BYTES)
+    stage.written([0])
+    stage.tick(1)
+    [said] = hellos(leecher)
+    assert (said[b"upload_only"], said[b"p"]) == (1, 6881)
+    stage.tick(1)
+    assert hellos(leecher) == []
+    assert hellos(plain) == []
+
+
+def test_an_only_source_does_not_say_that_it_wants_nothing_while_it_shows_little() -> None:
+    # libtorrent leaves a peer that has nothing for it and wants nothing.
+    stage = Stage(full_bitfield(PARTS))
+    stage.swarm.expect_others(seeders=1, leechers=5)
+    peer = stage.meet(reserved=EXTENSIONS)
+    [said] = hellos(peer)
+    assert b"upload_only" not in said
+    stage.tick(1)
+    assert hellos(peer) == []
+    stage.hear(peer, Haves(list(range(PARTS - 1))))
+    other = stage.meet(Haves([PARTS - 1]), reserved=EXTENSIONS)
+    stage.tick(1)
+    assert [said[b"upload_only"] for said in hellos(peer)] == [1]
+    assert not other.closing
 
 
 # Interest

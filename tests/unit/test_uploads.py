@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from orchestra.errors import RemoteProtocolError
+from orchestra.fast import MAX_REFUSALS, Fast
 from orchestra.geometry import Geometry
 from orchestra.messages import Read
 from orchestra.peer import Peer
 from orchestra.uploads import MAX_ASKED, MAX_BATCH_BLOCKS, READS_AT_ONCE, Uploads
-from orchestra.wire import BLOCK_BYTES, BlockSpan
-from tests.fakes import ListInbox, bitfield, make_peer
+from orchestra.wire import BLOCK_BYTES, BlockSpan, Rejects
+from tests.fakes import ListInbox, bitfield, link_of, make_peer
 
 GEOMETRY = Geometry(100 * (1 << 20), 1 << 20)
 HAVE = bitfield(100, *range(99))
@@ -122,7 +123,7 @@ def test_a_choked_peers_requests_are_dropped(desk: Desk) -> None:
 def test_a_choke_drops_what_waits(desk: Desk) -> None:
     desk.uploads.asked(desk.peer, blocks(100), 0.0)
     desk.read()
-    desk.uploads.choke(desk.peer)
+    desk.uploads.choke(desk.peer, 0.0)
     desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
     desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
     assert desk.read() == []
@@ -132,7 +133,7 @@ def test_a_choke_drops_what_waits(desk: Desk) -> None:
 def test_a_cancel_takes_back_what_the_reader_has_not_got_yet(desk: Desk) -> None:
     desk.uploads.asked(desk.peer, blocks(12), 0.0)
     given = [block for batch in desk.read() for block in batch]
-    desk.uploads.cancelled(desk.peer, [*blocks(2, 10), (99, 0, 1), given[0]])
+    desk.uploads.cancelled(desk.peer, [*blocks(2, 10), (99, 0, 1), given[0]], 0.0)
     while desk.peer.reading:
         desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
         given += [block for batch in desk.read() for block in batch]
@@ -143,6 +144,67 @@ def test_a_flood_of_requests_waits_only_up_to_the_bound(desk: Desk) -> None:
     for _ in range(20):
         desk.uploads.asked(desk.peer, blocks(5000), 0.0)
         assert len(desk.peer.asked) <= MAX_ASKED
+
+
+def rejected(peer: Peer) -> list[BlockSpan]:
+    """The blocks that the peer was told it would not get, since the last look."""
+    return [block for said in link_of(peer).said() if isinstance(said, Rejects) for block in said.blocks]
+
+
+def test_each_request_of_a_peer_that_speaks_bep_6_is_answered_once(desk: Desk) -> None:
+    desk.peer.fast = Fast()
+    desk.uploads.asked(desk.peer, blocks(12), 0.0)
+    given = [block for batch in desk.read() for block in batch]
+    assert given == blocks(8)
+    desk.uploads.cancelled(desk.peer, [*blocks(2, 6), *blocks(2, 9), (98, 0, 1)], 0.0)
+    # Two of them are with the reader and will be sent, one nobody asked for.
+    assert rejected(desk.peer) == blocks(2, 9)
+    desk.uploads.choke(desk.peer, 0.0)
+    assert rejected(desk.peer) == [*blocks(1, 8), *blocks(1, 11)]
+    desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
+    assert desk.read() == []
+
+
+def test_what_is_asked_while_choked_or_beyond_the_bound_is_rejected(desk: Desk) -> None:
+    desk.peer.fast = Fast()
+    desk.uploads.asked(desk.peer, blocks(MAX_ASKED + 8), 0.0)
+    desk.uploads.asked(desk.peer, blocks(5, 10 + MAX_ASKED), 0.0)
+    waiting = len(desk.peer.asked) + sum(map(len, desk.read()))
+    assert waiting + len(rejected(desk.peer)) == MAX_ASKED + 13
+    desk.peer.choked = True
+    desk.uploads.asked(desk.peer, blocks(3, 2000), 0.0)
+    assert rejected(desk.peer) == blocks(3, 2000)
+
+
+def test_who_speaks_bep_3_alone_hears_of_no_reject(desk: Desk) -> None:
+    desk.uploads.asked(desk.peer, blocks(MAX_ASKED + 50), 0.0)
+    desk.uploads.cancelled(desk.peer, blocks(20), 0.0)
+    desk.uploads.choke(desk.peer, 0.0)
+    assert link_of(desk.peer).said() == []
+
+
+def test_a_granted_part_is_given_to_a_choked_peer_and_survives_a_choke(desk: Desk) -> None:
+    desk.peer.have = bitfield(100)
+    desk.peer.fast = Fast(granted={1: 64})
+    desk.peer.choked = True
+    desk.uploads.asked(desk.peer, [*blocks(10, 64), *blocks(1)], 0.0)
+    assert rejected(desk.peer) == blocks(1)
+    assert [block for batch in desk.read() for block in batch] == blocks(8, 64)
+    desk.uploads.choke(desk.peer, 0.0)
+    assert list(desk.peer.asked) == blocks(2, 72)
+    assert rejected(desk.peer) == []
+
+
+def test_a_peer_that_asks_on_and_on_while_choked_is_closed(desk: Desk) -> None:
+    desk.peer.fast = Fast()
+    desk.uploads.asked(desk.peer, blocks(1), 0.0)
+    desk.peer.choked = True
+    for _ in range(MAX_REFUSALS // 500):
+        desk.uploads.asked(desk.peer, blocks(500), 0.0)
+    desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
+    desk.uploads.asked(desk.peer, blocks(500), 0.0)
+    with pytest.raises(RemoteProtocolError, match="too many requests that were rejected"):
+        desk.uploads.asked(desk.peer, blocks(MAX_REFUSALS - 499), 0.0)
 
 
 @pytest.mark.parametrize("choked", [False, True])

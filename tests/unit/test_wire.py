@@ -11,34 +11,41 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestra.decoder import Decoder
 from orchestra.errors import RemoteProtocolError
 from orchestra.wire import (
     BLOCK_BYTES,
     HANDSHAKE_BYTES,
     KEEP_ALIVE,
     MAX_EXTENDED_BYTES,
+    AllowedFast,
     BitfieldReceived,
     Blocks,
     BlockSpan,
     Cancels,
     Choke,
-    Decoder,
     Extended,
     Handshake,
+    HaveAll,
+    HaveNone,
     Haves,
     Interested,
     Message,
     MessageId,
     NotInterested,
     Port,
+    Rejects,
     Requests,
+    Suggestions,
     Unchoke,
     decode_handshake,
+    encode_allowed_fast,
     encode_bitfield,
     encode_cancels,
     encode_extended,
     encode_handshake,
     encode_haves,
+    encode_rejects,
     encode_requests,
     encode_state,
 )
@@ -80,21 +87,42 @@ TABLE: list[tuple[Any, bytes, bytes | None]] = [
     ),
     (Blocks(20002, 1, [memoryview(b"x")]), b"\0\0\0\x0a\7\0\0\0\1\0\0\0\2x", None),
     (Port(6881), b"\0\0\0\3\x09\x1a\xe1", None),
+    (Suggestions([9]), b"\0\0\0\5\x0d\0\0\0\x09", None),
+    (Suggestions([9, 8]), b"\0\0\0\5\x0d\0\0\0\x09\0\0\0\5\x0d\0\0\0\x08", None),
+    (HaveAll(), b"\0\0\0\1\x0e", encode_state(MessageId.HAVE_ALL)),
+    (HaveNone(), b"\0\0\0\1\x0f", encode_state(MessageId.HAVE_NONE)),
+    (Rejects([(1, 2, 3)]), b"\0\0\0\x0d\x10\0\0\0\1\0\0\0\2\0\0\0\3", encode_rejects([(1, 2, 3)])),
+    (
+        Rejects([(1, 2, 3), (4, 5, 6)]),
+        b"\0\0\0\x0d\x10\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\x0d\x10\0\0\0\4\0\0\0\5\0\0\0\6",
+        encode_rejects([(1, 2, 3), (4, 5, 6)]),
+    ),
+    (AllowedFast([7]), b"\0\0\0\5\x11\0\0\0\7", encode_allowed_fast([7])),
+    (
+        AllowedFast([7, 0]),
+        b"\0\0\0\5\x11\0\0\0\7\0\0\0\5\x11\0\0\0\0",
+        encode_allowed_fast([7, 0]),
+    ),
     (Extended(0, b"de"), b"\0\0\0\4\x14\0de", encode_extended(0, b"de")),
     (Extended(3, b""), b"\0\0\0\2\x14\3", encode_extended(3, b"")),
 ]
 
 
+def fresh_decoder() -> Decoder:
+    """One that takes every kind of message."""
+    return Decoder(PARTS, PART_BYTES, fast=True)
+
+
 def decode_all(data: bytes) -> list[Message]:
     """One call with everything; all of it must be used."""
-    messages, used = Decoder(PARTS, PART_BYTES).decode(memoryview(data), len(data))
+    messages, used = fresh_decoder().decode(memoryview(data), len(data))
     assert used == len(data)
     return messages
 
 
 def decode_cut(chunks: Iterable[bytes]) -> list[Message]:
     """As a connection does it: each chunk after what was left of the one before."""
-    decoder, rest, found = Decoder(PARTS, PART_BYTES), b"", []
+    decoder, rest, found = fresh_decoder(), b"", []
     for chunk in chunks:
         data = rest + chunk
         messages, used = decoder.decode(memoryview(data), len(data))
@@ -125,7 +153,7 @@ def test_bytes_behind_the_end_are_not_looked_at(
     message: Message, data: bytes, _encoded: bytes | None
 ) -> None:
     buffer = memoryview(data + b"\xff" * 40)
-    assert Decoder(PARTS, PART_BYTES).decode(buffer, len(data)) == ([message], len(data))
+    assert fresh_decoder().decode(buffer, len(data)) == ([message], len(data))
 
 
 def test_a_keep_alive_is_used_up_without_a_message() -> None:
@@ -136,7 +164,7 @@ def test_a_keep_alive_is_used_up_without_a_message() -> None:
 def test_what_is_not_whole_is_left_for_the_next_call() -> None:
     stream = encode_state(MessageId.UNCHOKE) + encode_haves([1]) + piece(0, 0, b"abcd")
     for end in range(len(stream)):
-        messages, used = Decoder(PARTS, PART_BYTES).decode(memoryview(stream), end)
+        messages, used = fresh_decoder().decode(memoryview(stream), end)
         assert used <= end
         again = decode_all(stream[used:]) if used else decode_all(stream)
         assert told(messages) + told(again) == told(decode_all(stream))
@@ -184,7 +212,7 @@ def test_messages_keep_their_order_among_blocks() -> None:
 
 def test_views_point_into_the_receivers_buffer() -> None:
     buffer = bytearray(piece(0, 0, b"abcd"))
-    messages, _ = Decoder(PARTS, PART_BYTES).decode(memoryview(buffer), len(buffer))
+    messages, _ = fresh_decoder().decode(memoryview(buffer), len(buffer))
     assert isinstance(messages[0], Blocks)
     buffer[13:17] = b"wxyz"
     assert bytes(messages[0].views[0]) == b"wxyz"
@@ -205,6 +233,17 @@ WRONG_LENGTHS = [
     *((MessageId.PIECE, length) for length in (1, 8, 9, 9 + BLOCK_BYTES + 1, 9 + 2 * BLOCK_BYTES)),
     *((MessageId.PORT, length) for length in (1, 2, 4)),
     *((MessageId.EXTENDED, length) for length in (1, 2 + MAX_EXTENDED_BYTES + 1)),
+    *(
+        (message_id, length)
+        for message_id in (MessageId.SUGGEST, MessageId.ALLOWED_FAST)
+        for length in (1, 4, 6, 9)
+    ),
+    *(
+        (message_id, length)
+        for message_id in (MessageId.HAVE_ALL, MessageId.HAVE_NONE)
+        for length in (2, 5, 2**31)
+    ),
+    *((MessageId.REJECT, length) for length in (1, 12, 14, 17)),
 ]
 
 
@@ -212,10 +251,10 @@ WRONG_LENGTHS = [
 def test_a_wrong_length_is_refused_as_soon_as_the_type_is_known(message_id: MessageId, length: int) -> None:
     head = HEAD.pack(length, message_id)
     with pytest.raises(RemoteProtocolError, match=f"{message_id.name} of {length} bytes"):
-        Decoder(PARTS, PART_BYTES).decode(memoryview(head), 5)
+        fresh_decoder().decode(memoryview(head), 5)
     whole = head + bytes(min(length - 1, 60))
     with pytest.raises(RemoteProtocolError, match=f"{message_id.name} of {length} bytes"):
-        Decoder(PARTS, PART_BYTES).decode(memoryview(whole), len(whole))
+        fresh_decoder().decode(memoryview(whole), len(whole))
 
 
 RIGHT_LENGTHS = [
@@ -227,6 +266,11 @@ RIGHT_LENGTHS = [
     (7, 10),
     (7, 9 + BLOCK_BYTES),
     (9, 3),
+    (13, 5),
+    (14, 1),
+    (15, 1),
+    (16, 13),
+    (17, 5),
     (20, 2),
     (20, 2 + MAX_EXTENDED_BYTES),
 ]
@@ -236,13 +280,13 @@ RIGHT_LENGTHS = [
 def test_the_smallest_and_the_largest_message_of_each_type_are_taken(message_id: int, length: int) -> None:
     data = HEAD.pack(length, message_id) + bytes(length - 1)
     assert len(decode_all(data)) == 1
-    assert len(data) <= Decoder(PARTS, PART_BYTES).max_message_bytes
+    assert len(data) <= fresh_decoder().max_message_bytes
 
 
 @pytest.mark.parametrize("length", [2**32 - 1, 2**31, 2**20 + 1, 40_000])
 def test_a_length_that_no_message_has_is_refused_before_its_type_is_known(length: int) -> None:
     with pytest.raises(RemoteProtocolError, match=f"a message of {length} bytes"):
-        Decoder(PARTS, PART_BYTES).decode(memoryview(struct.pack(">I", length)), 4)
+        fresh_decoder().decode(memoryview(struct.pack(">I", length)), 4)
 
 
 def test_a_large_bitfield_widens_what_may_come() -> None:
@@ -253,10 +297,18 @@ def test_a_large_bitfield_widens_what_may_come() -> None:
     assert decoder.decode(memoryview(data), len(data)) == ([BitfieldReceived(bytes(100_000))], len(data))
 
 
-@pytest.mark.parametrize("message_id", [10, 13, 14, 15, 16, 17, 19, 21, 255])
+@pytest.mark.parametrize("message_id", [10, 12, 18, 19, 21, 255])
 def test_a_type_that_nobody_agreed_on_is_refused(message_id: int) -> None:
     with pytest.raises(RemoteProtocolError, match=f"message id {message_id}"):
-        Decoder(PARTS, PART_BYTES).decode(memoryview(HEAD.pack(1, message_id)), 5)
+        fresh_decoder().decode(memoryview(HEAD.pack(1, message_id)), 5)
+
+
+@pytest.mark.parametrize(("message_id", "length"), [(13, 5), (14, 1), (15, 1), (16, 13), (17, 5)])
+def test_the_fast_extension_is_refused_unless_both_sides_speak_it(message_id: int, length: int) -> None:
+    data = HEAD.pack(length, message_id) + bytes(length - 1)
+    with pytest.raises(RemoteProtocolError, match=f"message id {message_id}"):
+        Decoder(PARTS, PART_BYTES).decode(memoryview(data), len(data))
+    assert len(decode_all(data)) == 1
 
 
 @pytest.mark.parametrize(
@@ -287,17 +339,23 @@ def test_messages_before_a_broken_one_do_not_hide_it() -> None:
 def test_the_handshake_has_exactly_these_bytes() -> None:
     info_hash, peer_id = bytes(range(20)), b"-OR0100-abcdefghijkl"
     data = encode_handshake(info_hash, peer_id)
-    assert data == b"\x13BitTorrent protocol" + b"\0\0\0\0\0\x10\0\0" + info_hash + peer_id
+    assert data == b"\x13BitTorrent protocol" + b"\0\0\0\0\0\x10\0\x04" + info_hash + peer_id
     assert len(data) == HANDSHAKE_BYTES
-    assert decode_handshake(data) == Handshake(0x100000, info_hash, peer_id)
+    assert decode_handshake(data) == Handshake(0x100004, info_hash, peer_id)
     assert decode_handshake(data).speaks_extensions
+    assert decode_handshake(data).speaks_fast
 
 
 def test_reserved_bits_of_others_are_read() -> None:
     old = decode_handshake(b"\x13BitTorrent protocol" + bytes(48))
     assert not old.speaks_extensions
+    assert not old.speaks_fast
     everything = decode_handshake(b"\x13BitTorrent protocol" + b"\xff" * 8 + bytes(40))
     assert everything.speaks_extensions
+    assert everything.speaks_fast
+    other = Handshake(0x100000 | 0x1 | 0x8, bytes(20), bytes(20))
+    assert other.speaks_extensions
+    assert not other.speaks_fast
 
 
 @pytest.mark.parametrize(
@@ -322,11 +380,16 @@ def test_what_is_no_handshake_is_refused(data: bytes) -> None:
 indices = st.integers(0, 2**32 - 1)
 spans: st.SearchStrategy[BlockSpan] = st.tuples(indices, indices, indices)
 wire_messages = st.one_of(
-    st.sampled_from([encode_state(MessageId(number)) for number in range(4)]),
+    st.sampled_from([encode_state(MessageId(number)) for number in (0, 1, 2, 3, 14, 15)]),
     st.just(KEEP_ALIVE),
     st.lists(indices, min_size=1, max_size=3).map(encode_haves),
     st.lists(spans, min_size=1, max_size=3).map(encode_requests),
     st.lists(spans, min_size=1, max_size=2).map(encode_cancels),
+    st.lists(spans, min_size=1, max_size=2).map(encode_rejects),
+    st.lists(indices, min_size=1, max_size=3).map(encode_allowed_fast),
+    st.lists(indices, min_size=1, max_size=2).map(
+        lambda parts: b"".join(struct.pack(">IBI", 5, 13, index) for index in parts)
+    ),
     st.builds(piece, st.integers(0, 2), st.integers(0, 8), st.binary(min_size=1, max_size=8)),
     st.builds(encode_extended, st.integers(0, 255), st.binary(max_size=8)),
 )
@@ -364,7 +427,7 @@ def broken(stream: bytes, flips: list[tuple[int, int]]) -> bytes:
     )
 )
 def test_any_bytes_give_messages_or_a_protocol_error(data: bytes) -> None:
-    decoder = Decoder(PARTS, PART_BYTES)
+    decoder = fresh_decoder()
     try:
         messages, used = decoder.decode(memoryview(data), len(data))
     except RemoteProtocolError:

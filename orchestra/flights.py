@@ -1,0 +1,178 @@
+"""The parts on their way: who was to bring each, and what becomes of it when a peer fails.
+
+Pure; owned by Downloads, which asks for blocks and takes them in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from orchestra.flight import Flight
+from orchestra.geometry import Geometry, neighbours
+from orchestra.peer import Peer
+from orchestra.picker import PartState, Picker
+
+
+class Flights:
+    """Every part in flight or being checked, and its flight.
+
+    `forget` is called with a part of which the blocks written so far do not count.
+    """
+
+    def __init__(
+        self, geometry: Geometry, picker: Picker, peers: dict[int, Peer], forget: Callable[[int], None]
+    ) -> None:
+        self._geometry = geometry
+        self._picker = picker
+        self._peers = peers
+        self._forget = forget
+        self._of_part: dict[int, Flight] = {}
+        self.orphans: list[Flight] = []
+        """Flights that lack blocks and belong to nobody."""
+        self.disputed: set[int] = set()
+        """Parts that were wrong, and nobody knows whose fault it was: they must come from one peer whole."""
+
+    def of(self, key: int) -> Flight:
+        """The flight of a block that is owed to us."""
+        return self._of_part[self._geometry.part_of(key)]
+
+    def all(self) -> Iterable[Flight]:
+        """Each flight once, however many small parts it has; always in the same order."""
+        return dict.fromkeys(self._of_part.values())
+
+    def open_parts(self, flight: Flight) -> list[int]:
+        """Its parts that were not judged yet."""
+        return [index for index in flight.parts if self._of_part.get(index) is flight]
+
+    def begin(self, parts: range, owner: int) -> Flight:
+        """Neighbouring parts, picked just now, are to come from the peer `owner`."""
+        first = self._geometry.key(parts.start, 0)
+        end = self._geometry.key(parts.stop - 1, 0) + self._geometry.part_blocks(parts.stop - 1)
+        flight = Flight(parts, owner, first, end, end - first)
+        self._of_part.update(dict.fromkeys(parts, flight))
+        return flight
+
+    def arrived(self, keys: range, source: int) -> None:
+        """The peer `source` has sent these blocks, which it owed us."""
+        key = keys.start
+        while key < keys.stop:
+            flight = self.of(key)
+            stop = min(flight.end, keys.stop)
+            flight.sources.add(source)
+            flight.waiting -= stop - key
+            if flight.waiting == 0:
+                for parts in neighbours(self.open_parts(flight)):
+                    self._picker.mark_checking(parts)
+                flight.owner = None
+                if flight in self.orphans:
+                    self.orphans.remove(flight)
+            key = stop
+
+    # Results of the check
+
+    def good(self, indices: list[int]) -> None:
+        """These parts are on disk, and right."""
+        for index in indices:
+            del self._of_part[index]
+        for parts in neighbours(indices):
+            self._picker.mark_arrived(parts)
+        self.disputed.difference_update(indices)
+
+    def bad(self, index: int) -> int | None:
+        """Part `index` is wrong, and missing again; the peer that sent all of it, None when several did."""
+        flight = self._of_part.pop(index)
+        self._picker.mark_missing(index)
+        if len(flight.sources) == 1:
+            return next(iter(flight.sources))
+        self.disputed.add(index)
+        return None
+
+    # Losing
+
+    def owed(self) -> set[int]:
+        """The blocks that peers owe us."""
+        return set().union(*(peer.outstanding for peer in self._peers.values()))
+
+    def owed_of_disputed(self, peer: Peer) -> list[int]:
+        """The blocks of disputed parts that `peer` owes us."""
+        return sorted(key for key in peer.outstanding if self._geometry.part_of(key) in self.disputed)
+
+    def withdraw(self, peer: Peer, keys: list[int]) -> None:
+        """`peer` does not owe us these any more: they may be asked of others, if nobody owes them."""
+        peer.outstanding.difference_update(keys)
+        owed = self.owed()
+        ownerless: dict[Flight, None] = {}
+        for key in keys:
+            flight = self.of(key)
+            if key not in owed:
+                flight.returned.append(key)
+                if flight.owner is None:
+                    ownerless[flight] = None
+                elif flight.owner != peer.key:
+                    self._peers[flight.owner].to_ask.append(flight)
+        for flight in ownerless:
+            self.orphans.remove(flight)
+            self._abandon(flight, owed)
+
+    def release(self, peer: Peer) -> None:
+        """Others may go on with what `peer` has begun; what it owes us, it still owes."""
+        peer.to_ask.clear()
+        # In a fixed order, so that the same seed gives the same swarm.
+        owned = [flight for flight in self.all() if flight.owner == peer.key]
+        if owned:
+            owed = self.owed()
+            for flight in owned:
+                self._abandon(flight, owed)
+
+    def _abandon(self, flight: Flight, elsewhere: set[int]) -> None:
+        """A flight has no owner, and ends as one: there may be no other peer that has all of it.
+
+        Each of its parts is missing again if nothing of it came or is to come, else others may go on
+        with it. `elsewhere`: the blocks that peers owe us.
+        """
+        flight.owner = None
+        owed = Counter(map(self._geometry.part_of, elsewhere))
+        returned: dict[int, list[int]] = {}
+        for key in flight.returned:
+            returned.setdefault(self._geometry.part_of(key), []).append(key)
+        for index in self.open_parts(flight):
+            first = self._geometry.key(index, 0)
+            end = first + self._geometry.part_blocks(index)
+            unasked = min(max(flight.unasked, first), end)
+            back = returned.get(index, [])
+            waiting = owed[index] + len(back) + end - unasked
+            came = waiting < end - first
+            if waiting and not owed[index] and (not came or index in self.disputed):
+                del self._of_part[index]
+                self._picker.mark_missing(index)
+                if came:
+                    # It must come from one peer whole: what came of it does not count.
+                    self._forget(index)
+                continue
+            sources = set(flight.sources) if came else set()
+            rest = Flight(range(index, index + 1), None, unasked, end, waiting, back, sources)
+            self._of_part[index] = rest
+            if waiting:
+                self.orphans.append(rest)
+            else:
+                self._picker.mark_checking(range(index, index + 1))
+
+    def unsound(self) -> str:
+        """What is wrong with the bookkeeping, empty when nothing: tests ask after each event."""
+        moving = (PartState.IN_FLIGHT, PartState.CHECKING)
+        for index in range(self._geometry.parts):
+            if (self._picker.state(index) in moving) != (index in self._of_part):
+                return f"part {index} is {self._picker.state(index).name}, flight {self._of_part.get(index)}"
+        owed_of = Counter(map(self.of, self.owed()))
+        for flight in self._of_part.values():
+            owing = owed_of[flight]
+            if flight.waiting != owing + len(flight.returned) + flight.end - flight.unasked:
+                return f"{flight} with {owing} blocks owed"
+            if flight.owner is None and flight.waiting and flight not in self.orphans:
+                return f"{flight} belongs to nobody"
+            if flight.owner is not None and flight.askable:
+                owner = self._peers.get(flight.owner)
+                if owner is None or flight not in owner.to_ask:
+                    return f"{flight} will never be asked for"
+        return ""
