@@ -34,6 +34,11 @@ HANDSHAKE_S = 10.0
 FEW_SLOTS = 4
 """How much of a landing to fill where no blocks come, 32 KiB: little at a time for the orchestrator
 to hear, since such messages are not bounded by the memory that they came in."""
+UNSENT_S = 0.025
+LEAST_UNSENT_BYTES = 64 * 1024
+MOST_UNSENT_BYTES = 4 << 20
+SPEED_S = 0.01
+"""Over how long the speed of a connection is taken, at least."""
 MAX_OUTBOX = 1000
 """Items that may wait for a peer; more means that it takes nothing in."""
 
@@ -205,6 +210,40 @@ class Connection(Worker):
         return rest
 
 
+class _Backlog:
+    """Keeps what the system holds of a connection's data, and has not sent, to UNSENT_S of its speed.
+
+    A system takes megabytes from each connection and sends from all of them alike: then whose turn it is was
+    decided a second ago. It matters on slow lines only; on fast ones a long backlog saves calls.
+    """
+
+    def __init__(self) -> None:
+        self._limit_bytes = 0
+        self._since_s = time.monotonic()
+        self._sent_bytes = 0
+
+    def begin(self, sock: socket.socket) -> None:
+        """Nothing is known of the speed yet."""
+        self._set(sock, LEAST_UNSENT_BYTES)
+
+    def sent(self, sock: socket.socket, length_bytes: int) -> None:
+        """So much has been handed to the system."""
+        self._sent_bytes += length_bytes
+        now_s = time.monotonic()
+        elapsed_s = now_s - self._since_s
+        if elapsed_s < SPEED_S:
+            return
+        limit_bytes = int(self._sent_bytes / elapsed_s * UNSENT_S)
+        limit_bytes = min(max(limit_bytes, LEAST_UNSENT_BYTES), MOST_UNSENT_BYTES)
+        if not self._limit_bytes / 2 < limit_bytes < 2 * self._limit_bytes:
+            self._set(sock, limit_bytes)
+        self._since_s, self._sent_bytes = now_s, 0
+
+    def _set(self, sock: socket.socket, limit_bytes: int) -> None:
+        netutils.limit_unsent(sock, limit_bytes)
+        self._limit_bytes = limit_bytes
+
+
 class _Sender(Worker):
     """Sends what is in the outbox, all that waits in one call where it can. None ends it."""
 
@@ -220,6 +259,7 @@ class _Sender(Worker):
         self._outbox = outbox
         self._shut = shut
         self._sock: socket.socket | None = None
+        self._backlog = _Backlog()
 
     def begin(self, sock: socket.socket) -> None:
         """Start sending on `sock`. Raises OSError when the system has no thread to spare."""
@@ -230,6 +270,7 @@ class _Sender(Worker):
         """Send until told to end, or until the connection has ended."""
         assert self._sock is not None
         try:
+            self._backlog.begin(self._sock)
             while self._send_some(self._sock):
                 pass
         except OSError as error:
@@ -252,6 +293,7 @@ class _Sender(Worker):
                 sock.sendall(b"".join(words))
             if isinstance(item, Shipment):
                 _send_shipment(sock, item)
+                self._backlog.sent(sock, payload_bytes)
         finally:
             if isinstance(item, Shipment):
                 item.give_back()

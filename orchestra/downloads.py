@@ -31,6 +31,10 @@ SNUB_S = 20.0
 MAX_STRAY_BLOCKS = 4 * MAX_DEPTH
 """Blocks that came unasked, or too late, before a peer is closed: a choke or a cancel leaves some."""
 END_GAME_SOURCES = 2
+AHEAD_S = 0.15
+"""How much to have asked of a peer beyond what the time that it takes to answer calls for."""
+HAND_OVER_S = 1.0
+"""After so long an idle peer takes over what another one was asked for and has not begun to send."""
 
 
 class Downloads:
@@ -72,15 +76,19 @@ class Downloads:
         keys: list[int] = []
         while room > len(keys):
             flight = self._flight_for(peer)
+            if flight is None and not keys and not peer.outstanding:
+                flight = self._take_over(peer, now_s)
             if flight is None:
                 break
+            if not flight.asked_at_s:
+                flight.asked_at_s = now_s
             keys += flight.take(room - len(keys))
         if not keys and not peer.outstanding and not self._picker.missing:
             keys = self._end_game(peer, room)
         if not keys:
             return
         if not peer.outstanding:
-            peer.block_at_s = now_s
+            peer.block_at_s = peer.asked_idle_at_s = now_s
         peer.engaged = True
         peer.outstanding.update(keys)
         peer.link.send(encode_requests(self._geometry.spans(keys)))
@@ -129,6 +137,31 @@ class Downloads:
                 self._picker.mark_missing(index)
             parts = parts[:1]
         return self._adopt(self._flights.begin(parts, peer.key), peer)
+
+    def _take_over(self, peer: Peer, now_s: float) -> Flight | None:
+        """What another peer has been asked for longest and has not begun to send, if `peer` has it.
+
+        Most of what is rare is asked of the one who had it first, by all at once. It can give it to one after
+        the other only, while those who have got it idle.
+        """
+        best: Flight | None = None
+        for flight in self._flights.all():
+            if now_s - flight.asked_at_s < HAND_OVER_S or (best and best.asked_at_s <= flight.asked_at_s):
+                continue
+            if all(map(peer.gives, flight.parts)) and self._may_be_handed_over(flight):
+                best = flight
+        if best is None or best.owner is None:
+            return None
+        owner = self._peers[best.owner]
+        taken = self._flights.hand_over(best)
+        best.asked_at_s = now_s
+        if taken:
+            self._cancel(owner, taken)
+        return self._adopt(best, peer)
+
+    def _may_be_handed_over(self, flight: Flight) -> bool:
+        asked = range(self._geometry.key(flight.parts.start, 0), flight.end)
+        return self._flights.untouched(flight) and self._asked_twice.isdisjoint(asked)
 
     @staticmethod
     def _adopt(flight: Flight, peer: Peer) -> Flight:
@@ -217,7 +250,10 @@ class Downloads:
         peer.link.send(encode_cancels(self._geometry.spans(keys)))
 
     def _pace(self, peer: Peer, blocks: int, now_s: float) -> None:
-        """Let the queue follow the peer's speed: up by what came, down to what two seconds bring."""
+        """Let the queue follow the peer's speed: up by what came, down to what it sends in a short time."""
+        if peer.asked_idle_at_s is not None:
+            peer.answer_s = min(peer.answer_s, now_s - peer.asked_idle_at_s)
+            peer.asked_idle_at_s = None
         peer.block_at_s = now_s
         peer.snubbed = False
         if peer.fast is not None:
@@ -226,8 +262,8 @@ class Downloads:
         if now_s - peer.depth_set_at_s >= 1.0:
             peer.depth_set_at_s = now_s
             block_bytes = min(BLOCK_BYTES, self._geometry.part_size_bytes)
-            two_seconds = int(2 * peer.down.bytes_s(now_s)) // block_bytes
-            peer.depth = min(peer.depth, LEAST_DEPTH + two_seconds)
+            ahead = int((peer.answer_s + AHEAD_S) * peer.down.bytes_s(now_s)) // block_bytes
+            peer.depth = min(peer.depth, LEAST_DEPTH + ahead)
 
     # Results of the check
 

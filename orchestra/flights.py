@@ -69,6 +69,22 @@ class Flights:
                     self.orphans.remove(flight)
             key = stop
 
+    def untouched(self, flight: Flight) -> bool:
+        """True when one peer owes us all of it that was asked for, and nothing has come."""
+        if flight.owner is None or flight.sources or flight.returned:
+            return False
+        asked = range(self._geometry.key(flight.parts.start, 0), flight.unasked)
+        return self._peers[flight.owner].outstanding.issuperset(asked)
+
+    def hand_over(self, flight: Flight) -> list[int]:
+        """Take an untouched flight from its owner; the blocks that it was asked for, and owes us no more."""
+        assert flight.owner is not None
+        first = self._geometry.key(flight.parts.start, 0)
+        asked = list(range(first, flight.unasked))
+        self._peers[flight.owner].outstanding.difference_update(asked)
+        flight.unasked = first
+        return asked
+
     # Results of the check
 
     def good(self, indices: list[int]) -> None:

@@ -20,6 +20,10 @@ FIRST_DEPTH = 32
 """Blocks asked of a new peer at once, before anything is known of its speed."""
 
 
+LONGEST_ANSWER_S = 1.0
+"""However long a peer takes to answer, no more is asked ahead for it."""
+
+
 class Link(Outbox, Protocol):
     """The orchestrator's hold on a connection: send, or end it. Neither blocks."""
 
@@ -74,6 +78,10 @@ class Peer:
     depth: int = FIRST_DEPTH
     """How many blocks to keep outstanding."""
     depth_set_at_s: float = 0.0
+    asked_idle_at_s: float | None = None
+    """When it was asked for something while it owed us nothing; None once it has answered."""
+    answer_s: float = LONGEST_ANSWER_S
+    """The least time that it took to answer such a request: the round trip, and its wait for a turn."""
     to_ask: deque[Flight] = field(default_factory=deque)
     """Flights of this peer that may have blocks to ask for, the oldest first."""
     block_at_s: float = 0.0
@@ -96,6 +104,12 @@ class Peer:
     """Its requests that the reader has not been given yet, in order: a block asked for twice waits once."""
     reading: int = 0
     """Reads under way or in its outbox."""
+    reading_bytes: int = 0
+    """What these bring it."""
+    part_under_way: int = -1
+    """The part of the last block that the reader was given for it."""
+    waiting_since_s: float = 0.0
+    """When it began to wait for its turn."""
     batch_blocks: int = 4
     """How many blocks to read and send at once: a fraction of a second of this peer's speed."""
     batch_sent_at_s: float = 0.0

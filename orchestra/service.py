@@ -25,7 +25,7 @@ from orchestra.wire import (
     encode_state,
 )
 
-UPLOAD_SLOTS = 8
+UPLOAD_SLOTS = 24
 
 
 class Service:
@@ -120,6 +120,7 @@ class Service:
 
     def left(self, peer: Peer, now_s: float) -> None:
         """`peer` is gone, and its parts are not counted any more."""
+        self.uploads.left(peer, now_s)
         if self._sharer is not None:
             lost = [index for index in peer.have.indices() if not self._picker.availability(index)]
             self._sharer.left(peer.key, lost)
@@ -140,6 +141,7 @@ class Service:
 
     def tick(self, now_s: float) -> None:
         """What has to be done once in a while."""
+        self.uploads.go_on(now_s)
         if self._sharer is not None:
             self._sharer.expire(now_s, self._is_busy)
             if self._unchoked_count() < self._slots:
@@ -159,6 +161,8 @@ class Service:
         """`peer` has gained or lost interest: it may get a slot that is free, or its own may be had."""
         if self._sharer is not None or not peer.choked or self._unchoked_count() < self._slots:
             self.rechoke(now_s)
+        else:
+            self._grant(now_s)
 
     def rechoke(self, now_s: float) -> None:
         """Decide anew who may ask us, and tell those for whom it changes."""

@@ -108,7 +108,7 @@ class Sharer:
         offered = len(account.offered)
         return min(
             open_sheaves * self._sheaf_parts - offered,
-            account.credit + account.passed_on - offered - len(account.kept),
+            account.credit - offered - len(account.kept),
         )
 
     def spend_what_is_spare(self) -> None:

@@ -51,7 +51,7 @@ class Swarm:
             geometry, self.picker, self.peers, ban=self._ban, forget=lambda index: writer.put(Forget(index))
         )
         self.doorway = Doorway(geometry.parts, peer_id, links, self.peers, rng)
-        self.uploads = Uploads(geometry, self.picker.have, reader)
+        self.uploads = Uploads(geometry, self.picker.have, reader, now_s)
         self.service = Service(
             geometry, self.picker, self.peers, self.uploads,
             extent_parts=extent_parts, rng=rng, now_s=now_s, slots=UPLOAD_SLOTS if gives else 0,

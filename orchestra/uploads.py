@@ -1,20 +1,27 @@
-"""Answering requests: each peer's queue, and how much of it is read and sent at a time.
+"""Answering requests: each peer's queue, whose turn it is, and how much is read and sent at a time.
 
 Pure; owned by the orchestrator. Requests wait here as spans, without data. The
-reader is given a batch of a fraction of a second of the peer's own speed, two
-batches at the most, so that a slow peer ties up little memory, hears of a
-choke soon, and its cancels still find their blocks.
+uplink is not shared by all who wait: peers take turns, a part each where parts
+are small, so that each part is whole somewhere, and passed on, as soon as it
+can be. What we have given out least often goes first, since whoever has it can
+give it to the others.
+
+What a turn reads is a fraction of a second of the peer's own speed. Turns
+overlap by as much as keeps a fast uplink busy: a slow one gets one or two
+peers at a time, a fast one all of them. A peer that takes nothing in holds up
+nobody but itself.
 """
 
 from __future__ import annotations
 
-from itertools import islice
+from array import array
 
 from orchestra.bitfield import Bitfield
 from orchestra.errors import RemoteProtocolError
 from orchestra.geometry import Geometry
 from orchestra.messages import Inbox, Read
 from orchestra.peer import Peer
+from orchestra.rate import Rate
 from orchestra.shipment import MAX_BLOCKS
 from orchestra.wire import BlockSpan, encode_rejects
 
@@ -25,16 +32,34 @@ LEAST_BATCH_BLOCKS = 1
 QUICK_S = 0.05
 SLOW_S = 0.25
 READS_AT_ONCE = 2
+UNDER_WAY_S = 0.05
+"""How much may be on its way to all peers together, in seconds of what the uplink has carried of late."""
+LEAST_UNDER_WAY_BYTES = 128 * 1024
+STUCK_S = 0.5
+"""A peer that has not taken a batch for so long is not waited for."""
+PATIENCE_S = 2.0
+"""Who has waited so long is next, whatever it asks for."""
 
 
 class Uploads:
     """Queues of requests by peer; hands Read messages to the reader."""
 
-    def __init__(self, geometry: Geometry, have: Bitfield, reader: Inbox) -> None:
+    def __init__(self, geometry: Geometry, have: Bitfield, reader: Inbox, now_s: float) -> None:
         self._geometry = geometry
         self._have = have
         self._reader = reader
-        self.total_bytes = 0
+        self._rate = Rate(now_s)
+        self._waiting: dict[int, Peer] = {}
+        """Peers with requests, by key, who has waited longest first."""
+        self._served: dict[int, Peer] = {}
+        """Peers to whom something is on its way."""
+        self._given_times = array("I", bytes(4 * geometry.parts))
+        """How often each part was given to anybody."""
+
+    @property
+    def total_bytes(self) -> int:
+        """What has left, blocks alone."""
+        return self._rate.total_bytes
 
     def asked(self, peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
         """`peer` requests blocks. Raises RemoteProtocolError for one that cannot be.
@@ -70,8 +95,9 @@ class Uploads:
     def sent(self, peer: Peer, payload_bytes: int, now_s: float) -> None:
         """A batch has left: adapt the size of the next ones to how long this one took, and go on."""
         peer.reading -= 1
+        peer.reading_bytes -= payload_bytes
         peer.up.add(payload_bytes, now_s)
-        self.total_bytes += payload_bytes
+        self._rate.add(payload_bytes, now_s)
         if peer.fast is not None:
             peer.fast.refusals = 0
         took_s = now_s - peer.batch_sent_at_s
@@ -80,21 +106,78 @@ class Uploads:
             peer.batch_blocks = min(MAX_BATCH_BLOCKS, 2 * peer.batch_blocks)
         elif took_s > SLOW_S:
             peer.batch_blocks = max(LEAST_BATCH_BLOCKS, peer.batch_blocks // 2)
+        if not peer.reading:
+            self._served.pop(peer.key, None)
         self.serve(peer, now_s)
 
     def serve(self, peer: Peer, now_s: float) -> None:
-        """Give the reader what `peer` waits for, as far as its share allows."""
-        if peer.closing:
-            return
-        asked = peer.asked
-        while asked and peer.reading < READS_AT_ONCE:
-            if peer.reading == 0:
-                peer.batch_sent_at_s = now_s
-            batch = list(islice(asked, peer.batch_blocks))
-            for block in batch:
-                del asked[block]
-            peer.reading += 1
-            self._reader.put(Read(peer.key, peer.link, batch))
+        """Let `peer` wait for its turn, if it wants something."""
+        if peer.asked and peer.reading < READS_AT_ONCE and not peer.closing and peer.key not in self._waiting:
+            self._waiting[peer.key] = peer
+            peer.waiting_since_s = now_s
+        self.go_on(now_s)
+
+    def left(self, peer: Peer, now_s: float) -> None:
+        """`peer` is gone: what is on its way to it does not count any more."""
+        self._waiting.pop(peer.key, None)
+        self._served.pop(peer.key, None)
+        self.go_on(now_s)
+
+    def go_on(self, now_s: float) -> None:
+        """Give the reader what is next, as far as the uplink takes it."""
+        while self._waiting and self._has_room(now_s):
+            peer = self._waiting.pop(self._next(now_s))
+            while peer.asked and not peer.closing and peer.reading < READS_AT_ONCE:
+                self._give(peer, now_s)
+                if not self._has_room(now_s):
+                    break
+            if peer.asked and not peer.closing and peer.reading < READS_AT_ONCE:
+                self._waiting[peer.key] = peer
+                peer.waiting_since_s = now_s
+
+    def _has_room(self, now_s: float) -> bool:
+        under_way_bytes = sum(
+            [peer.reading_bytes for peer in self._served.values() if now_s - peer.batch_sent_at_s < STUCK_S]
+        )
+        if under_way_bytes < LEAST_UNDER_WAY_BYTES:
+            return True
+        return under_way_bytes < UNDER_WAY_S * self._rate.bytes_s(now_s)
+
+    def _next(self, now_s: float) -> int:
+        """The key of the peer whose turn it is: half through a part, or asking for what we gave least."""
+        first, longest = next(iter(self._waiting.items()))
+        if len(self._waiting) == 1 or now_s - longest.waiting_since_s >= PATIENCE_S:
+            return first
+        best, least = first, 1 << 32
+        for key, peer in self._waiting.items():
+            index = next(iter(peer.asked))[0] if peer.asked else -1
+            times = -1 if index in (-1, peer.part_under_way) else self._given_times[index]
+            if times < least:
+                best, least = key, times
+        return best
+
+    def _give(self, peer: Peer, now_s: float) -> None:
+        """The next batch, up to the end of a part if that is not much more or less."""
+        batch: list[BlockSpan] = []
+        index = -1
+        for block in peer.asked:
+            if len(batch) >= MAX_BATCH_BLOCKS or (len(batch) >= peer.batch_blocks and block[0] != index):
+                break
+            if block[0] != index:
+                index = block[0]
+                self._given_times[index] += block[1] == 0
+            batch.append(block)
+            if len(batch) >= 2 * peer.batch_blocks:
+                break
+        for block in batch:
+            del peer.asked[block]
+        peer.part_under_way = index
+        if not peer.reading:
+            peer.batch_sent_at_s = now_s
+            self._served[peer.key] = peer
+        peer.reading += 1
+        peer.reading_bytes += sum([length for _, _, length in batch])
+        self._reader.put(Read(peer.key, peer.link, batch))
 
     @staticmethod
     def choke(peer: Peer, now_s: float) -> None:

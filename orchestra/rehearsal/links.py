@@ -32,7 +32,7 @@ from orchestra.wire import (
     Message,
 )
 
-SOCKET_BUFFER_BYTES = 256 * 1024
+SOCKET_BUFFER_BYTES = 64 * 1024
 """What the system takes of a connection's data before it goes out: shipments count as sent that early."""
 QUEUED_BYTES = 8 * 1024
 """What one busy connection has in the device's queue, before a newcomer's packet: TCP keeps it that small."""

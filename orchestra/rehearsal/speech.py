@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from orchestra.decoder import Decoder
 from orchestra.errors import RemoteProtocolError
 from orchestra.geometry import Geometry
-from orchestra.wire import BLOCK_BYTES, PIECE_HEADER_BYTES, Blocks, BlockSpan, Decoder, Message
+from orchestra.wire import BLOCK_BYTES, PIECE_HEADER_BYTES, Blocks, BlockSpan, Message
 
 QUANTUM_BLOCKS = 4
 SHORT_BYTES = 9

@@ -13,8 +13,10 @@ import pytest
 
 from orchestra.bitfield import Bitfield
 from orchestra.downloads import (
+    AHEAD_S,
     END_GAME_SOURCES,
     FAIR_ROUNDS,
+    HAND_OVER_S,
     LEAST_DEPTH,
     LEAST_FAIR_DEPTH,
     MAX_DEPTH,
@@ -234,16 +236,29 @@ def test_new_requests_wait_until_a_call_is_worth_it() -> None:
 
 
 def test_the_queue_of_a_fast_peer_deepens_and_that_of_a_slow_one_does_not() -> None:
-    desk = Desk(600)
+    desk = Desk(3000)
     fast, slow = desk.join(), desk.join()
-    for _ in range(100):
+    for _ in range(20):
         desk.now_s += 0.1
-        for peer, blocks in ((fast, 40), (slow, 1)):
+        for peer, blocks in ((fast, MAX_DEPTH), (slow, 1)):
             desk.downloads.fill(peer, desk.now_s)
             sent = sorted(peer.outstanding)[:blocks]
             peer.down.add(len(desk.deliver(peer, sent)) * BLOCK_BYTES, desk.now_s)
     assert fast.depth == MAX_DEPTH
-    assert LEAST_DEPTH <= slow.depth <= 40
+    assert LEAST_DEPTH <= slow.depth <= 20
+
+
+def test_who_takes_long_to_answer_is_asked_for_more_ahead() -> None:
+    depths = []
+    for answer_s in (0.0, 0.4):
+        desk = Desk(600)
+        peer = desk.join(depth=40)
+        desk.fill(peer)
+        desk.now_s += answer_s
+        peer.down.add(100 * BLOCK_BYTES, desk.now_s)
+        desk.deliver(peer, [0])
+        depths.append(peer.depth)
+    assert depths[1] > 1.5 * depths[0]
 
 
 def test_the_queue_is_measured_against_the_speed_once_a_second() -> None:
@@ -267,7 +282,7 @@ def test_the_queue_is_counted_in_blocks_also_where_they_are_small() -> None:
     peer.down.add(50_000, desk.now_s)
     desk.deliver(peer, range(32))
     assert peer.down.bytes_s(desk.now_s) == 10_000
-    assert peer.depth == LEAST_DEPTH + 20
+    assert peer.depth == LEAST_DEPTH + int(10 * AHEAD_S)
 
 
 # Receiving
@@ -1077,3 +1092,33 @@ def test_whatever_peers_do_the_books_stay_sound_and_all_comes_at_last(seed: int)
     assert not downloads._flights.disputed
     assert not downloads._asked_twice
     assert set(storm.desk.states()) == {PartState.HAVE.name[0]}
+
+
+# Handing over
+
+
+def test_an_idle_peer_takes_over_what_another_has_not_begun_to_send() -> None:
+    desk = Desk(5)
+    busy = desk.join(depth=12)
+    idle = desk.join(bitfield(5, 1, 2), depth=8)
+    assert len(desk.fill(busy)) == 12
+    assert desk.fill(idle) == []
+    desk.now_s += HAND_OVER_S
+    desk.deliver(busy, [0, 1])
+    # Part 0 has begun to come; of the others part 1 was asked for first.
+    assert desk.fill(idle) == [4, 5, 6, 7]
+    assert [desk.geometry.key(index, begin) for index, begin, _ in said(busy, Cancels)] == [4, 5, 6, 7]
+    assert not busy.outstanding & {4, 5, 6, 7}
+    desk.deliver(idle, [4, 5, 6, 7])
+    assert desk.states()[1] == "C"
+
+
+def test_nothing_is_handed_over_before_its_time_nor_to_a_peer_that_lacks_it() -> None:
+    desk = Desk(5)
+    busy, idle, other = desk.join(depth=8), desk.join(bitfield(5, 1)), desk.join(bitfield(5, 4))
+    desk.fill(busy)
+    desk.now_s += 0.9 * HAND_OVER_S
+    assert desk.fill(idle) == []
+    desk.now_s += HAND_OVER_S
+    assert desk.fill(other) == [16, 17, 18, 19], "its own part, which nobody was asked for"
+    assert desk.fill(other) == []

@@ -61,7 +61,7 @@ def test_the_last_part_is_news_at_once_and_then_only_what_changes() -> None:
     assert (done.parts_done, done.parts, done.eta_s) == (3, 3, 0)
     assert gauge.read(NOW_S + 0.03) is None
     assert gauge.read(NOW_S + 10) is None
-    swarm.uploads.total_bytes = 5
+    swarm.uploads._rate.add(5, NOW_S)
     news = gauge.read(NOW_S + 20)
     assert news is not None
     assert news.uploaded_bytes == 5

@@ -9,7 +9,7 @@ from orchestra.fast import MAX_REFUSALS, Fast
 from orchestra.geometry import Geometry
 from orchestra.messages import Read
 from orchestra.peer import Peer
-from orchestra.uploads import MAX_ASKED, MAX_BATCH_BLOCKS, READS_AT_ONCE, Uploads
+from orchestra.uploads import MAX_ASKED, MAX_BATCH_BLOCKS, READS_AT_ONCE, STUCK_S, Uploads
 from orchestra.wire import BLOCK_BYTES, BlockSpan, Rejects
 from tests.fakes import ListInbox, bitfield, link_of, make_peer
 
@@ -22,8 +22,12 @@ class Desk:
 
     def __init__(self) -> None:
         self.reader = ListInbox()
-        self.uploads = Uploads(GEOMETRY, HAVE, self.reader)
+        self.uploads = Uploads(GEOMETRY, HAVE, self.reader, 0.0)
         self.peer = self.peer_of(1)
+
+    def sent(self, peer: Peer, batch: list[BlockSpan], now_s: float) -> None:
+        """This batch has left."""
+        self.uploads.sent(peer, sum(length for _, _, length in batch), now_s)
 
     @staticmethod
     def peer_of(key: int) -> Peer:
@@ -60,17 +64,63 @@ def test_a_block_asked_for_twice_waits_once(desk: Desk) -> None:
     assert [block for batch in desk.read() for block in batch] == blocks(30)
 
 
-def test_the_reader_has_two_batches_of_a_peer_at_the_most(desk: Desk) -> None:
+def test_the_reader_has_little_of_a_slow_uplink_and_two_batches_of_a_fast_one(desk: Desk) -> None:
     desk.uploads.asked(desk.peer, blocks(100), 0.0)
     given = desk.read()
-    assert len(given) == READS_AT_ONCE
+    assert len(given) == 1
     desk.uploads.asked(desk.peer, blocks(100, 100), 0.0)
     assert desk.read() == []
     while desk.peer.asked:
-        desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
+        desk.sent(desk.peer, given[-1], 0.0)
         given += desk.read()
     assert [block for batch in given for block in batch] == blocks(200)
-    assert desk.peer.reading <= READS_AT_ONCE
+
+    fast = Desk()
+    fast.uploads._rate.add(1 << 30, 0.0)
+    fast.uploads.asked(fast.peer, blocks(100), 0.0)
+    assert len(fast.read()) == READS_AT_ONCE
+
+
+def test_peers_take_turns_at_a_slow_uplink_and_what_was_given_least_goes_first(desk: Desk) -> None:
+    other, third = desk.peer_of(2), desk.peer_of(3)
+    desk.uploads.asked(desk.peer, blocks(8), 0.0)
+    [first] = desk.read()
+    assert first == blocks(8)
+    desk.uploads.asked(other, blocks(4), 0.0)
+    desk.uploads.asked(third, blocks(4, 64), 0.0)
+    assert desk.read() == []
+    desk.sent(desk.peer, first, 0.1)
+    assert desk.read() == [blocks(4, 64), blocks(4)], "part 0 was given before, part 1 was not"
+
+
+def test_who_is_half_through_a_part_goes_on_with_it(desk: Desk) -> None:
+    other = desk.peer_of(2)
+    desk.uploads.asked(desk.peer, blocks(40), 0.0)
+    [first] = desk.read()
+    desk.uploads.asked(other, blocks(8, 64), 0.0)
+    desk.sent(desk.peer, first, 0.1)
+    [second] = desk.read()
+    assert second[0] == (0, len(first) * BLOCK_BYTES, BLOCK_BYTES)
+
+
+def test_nobody_waits_for_ever_nor_for_a_peer_that_takes_nothing_in(desk: Desk) -> None:
+    other = desk.peer_of(2)
+    desk.uploads.asked(desk.peer, blocks(40), 0.0)
+    desk.read()
+    desk.uploads.asked(other, blocks(8, 64), 0.0)
+    desk.uploads.go_on(0.9 * STUCK_S)
+    assert desk.read() == []
+    desk.uploads.go_on(STUCK_S + 0.001)
+    assert blocks(8, 64) in desk.read()
+
+
+def test_the_turn_of_a_peer_that_has_left_goes_to_the_next(desk: Desk) -> None:
+    other = desk.peer_of(2)
+    desk.uploads.asked(desk.peer, blocks(40), 0.0)
+    desk.read()
+    desk.uploads.asked(other, blocks(8, 64), 0.0)
+    desk.uploads.left(desk.peer, 0.0)
+    assert desk.read() == [blocks(8, 64)]
 
 
 def test_batches_grow_for_a_peer_that_takes_them_fast_and_shrink_for_a_slow_one(desk: Desk) -> None:
@@ -122,10 +172,9 @@ def test_a_choked_peers_requests_are_dropped(desk: Desk) -> None:
 
 def test_a_choke_drops_what_waits(desk: Desk) -> None:
     desk.uploads.asked(desk.peer, blocks(100), 0.0)
-    desk.read()
+    [batch] = desk.read()
     desk.uploads.choke(desk.peer, 0.0)
-    desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
-    desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
+    desk.sent(desk.peer, batch, 0.0)
     assert desk.read() == []
     assert desk.peer.reading == 0
 
