@@ -240,9 +240,7 @@ class Decoder:
             position = following
         return messages, position
 
-    def _decode_other(  # noqa: PLR0912 - one branch a message type is the plainest form
-        self, buffer: memoryview, position: int, end: int, messages: list[Message]
-    ) -> int:
+    def _decode_other(self, buffer: memoryview, position: int, end: int, messages: list[Message]) -> int:
         """Decode one message at `position`; returns where the next begins, `position` if it is not whole."""
         length: int = _LENGTH.unpack_from(buffer, position)[0]
         if length == 0:
@@ -265,12 +263,8 @@ class Decoder:
             else:
                 messages.append(Cancels([(index, begin, wanted)]))
         elif message_id == _HAVE_ID:
-            (index,) = _LENGTH.unpack_from(buffer, body)
-            last = messages[-1] if messages else None
-            if isinstance(last, Haves):
-                last.indices.append(index)
-            else:
-                messages.append(Haves([index]))
+            following, indices = _decode_haves(buffer, position, end)
+            messages.append(Haves(indices))
         elif message_id in _ONE_BYTE:
             messages.append(_ONE_BYTE[message_id])
         elif message_id == MessageId.BITFIELD:
@@ -313,6 +307,17 @@ def _decode_requests(buffer: memoryview, position: int, end: int) -> tuple[int, 
             break
         blocks.append((index, begin, wanted))
     return position + len(blocks) * _BLOCK.size, blocks
+
+
+def _decode_haves(buffer: memoryview, position: int, end: int) -> tuple[int, list[int]]:
+    """All whole `have` messages in a row from `position` on, and where what follows them begins."""
+    whole = (end - position) // _HAVE.size
+    indices: list[int] = []
+    for length, message_id, index in _HAVE.iter_unpack(buffer[position : position + whole * _HAVE.size]):
+        if length != 5 or message_id != _HAVE_ID:
+            break
+        indices.append(index)
+    return position + len(indices) * _HAVE.size, indices
 
 
 def encode_state(message_id: MessageId) -> bytes:
