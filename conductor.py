@@ -3,7 +3,8 @@
 
 Opens the listening sockets, gives them to the web server's thread
 (orchestra/webserver.py), and waits for a key, a signal or that thread's end.
-What a conductor knows and answers is in orchestra/tracker.py.
+What a conductor knows and answers is in orchestra/tracker.py. With --rehearse
+it does none of that: orchestra/rehearse.py rehearses a swarm.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import netutils
 from kbhit import Keys
 from orchestra import cli
 from orchestra.console import Console
-from orchestra.errors import ExitCode, NetworkError
+from orchestra.errors import ExitCode, NetworkError, UsageError
 from orchestra.signals import Signalled, as_messages
 from orchestra.text import safe
 from orchestra.tracker import Tracker
@@ -35,7 +36,32 @@ from orchestra.worker import ThreadCrashed
 EXAMPLES = """\
   conductor.py                             on all addresses of this machine, port 9999
   conductor.py --host 192.168.1.1          on this address only
-  conductor.py --port 0 --json             on any free port, which the `listening` event tells"""
+  conductor.py --port 0 --json             on any free port, which the `listening` event tells
+  conductor.py --rehearse holiday.mp4.orch --members 500 --up 100M --down 1G
+                                           how long 500 machines would need, by a rehearsal"""
+
+REHEARSAL_OPTIONS = (
+    ("--size", "SIZE", "rehearse this size, as 5G (of 1,024 each), instead of a .orch"),
+    ("--part-size", "SIZE", "its part size, as 1M (default: the composer's)"),
+    ("--members", "N", "machines that fetch"),
+    ("--up", "RATE", "what each can upload, in bits a second on the wire: 100M, 2.5G (of 1,000 each)"),
+    ("--down", "RATE", "what each can download (default: as --up)"),
+    ("--seed-up", "RATE", "what the sharer can upload (default: as --up)"),
+    ("--latency", "TIME", "from one machine to another, one way, as 10ms or 0.1s (default: 10ms)"),
+    ("--slow", "SHARE:RATE", "a share of the machines uploads only so much, as 50%%:10M"),
+    ("--free-riders", "SHARE", "a share of the machines uploads nothing, as 20%%"),
+    ("--join-later", "SHARE:TIME", "a share of the machines joins after that time, as 50%%:30s"),
+    (
+        "--churn",
+        "KINDS",
+        """leave: each leaves when it is complete; die:20%%: that share is cut off half-way; sharer:1.1: the
+        sharer leaves after so many copies; or several with commas between""",
+    ),
+    ("--seed", "N", "another number is another rehearsal, the same one the same again (default: 1)"),
+    ("--report", "FILE.html", "write a page with pictures"),
+)
+"""Only text here. orchestra/rehearsal/options.py understands it: conducting does not wait for it."""
+CONDUCTING_OPTIONS = ("--host", "--port", "--interval")
 
 SIGNAL_LOOK_S = 0.5
 """How long main waits for its queue at a stretch: a signal that comes just before it falls asleep does not
@@ -53,7 +79,30 @@ def make_parser() -> cli.Parser:
     parser.add_argument(
         "--interval", metavar="S", type=_interval, default=120, help=f"{interval_help} (default: 120)"
     )
+    group = parser.add_argument_group("rehearsal", "How long a swarm would take. Nothing is sent to anybody.")
+    rehearse_help = "do not conduct: rehearse how FILE, a .orch, reaches all, or what has --size"
+    group.add_argument("--rehearse", metavar="FILE", nargs="?", const="", help=rehearse_help)
+    for option, metavar, text in REHEARSAL_OPTIONS:
+        group.add_argument(option, metavar=metavar, help=text)
+    group.add_argument("--force", action="store_true", help="replace a report that exists")
     return parser
+
+
+def perform(arguments: argparse.Namespace, console: Console) -> int:
+    """Conduct or rehearse; returns the exit code, or raises what ended it. Each has options of its own."""
+    rehearsing = arguments.rehearse is not None
+    foreign = CONDUCTING_OPTIONS if rehearsing else [*(row[0] for row in REHEARSAL_OPTIONS), "--force"]
+    unused = make_parser().parse([])
+    for option in foreign:
+        name = option[2:].replace("-", "_")
+        if getattr(arguments, name) != getattr(unused, name):
+            what = "is for conducting, without --rehearse" if rehearsing else "goes with --rehearse"
+            raise UsageError(f"argument {option}: {what} (see conductor.py --help)")
+    if not rehearsing:
+        return conduct(arguments, console)
+    from orchestra import rehearse  # noqa: PLC0415 - who conducts does not wait for it
+
+    return rehearse.perform(arguments, console)
 
 
 def _port(text: str) -> int:
@@ -126,4 +175,4 @@ def _wait_for_end(inbox: queue.SimpleQueue[Any]) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(make_parser(), conduct))
+    sys.exit(cli.run(make_parser(), perform))

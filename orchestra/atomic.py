@@ -103,7 +103,7 @@ def _check_free(path: Path, *, replace: bool) -> None:
     except OSError as error:
         raise _cannot_write(path, error) from error
     if stat.S_ISDIR(mode):
-        raise StorageError(f"{safe(str(path))} is a folder: say where with -o")
+        raise StorageError(f"{safe(str(path))} is a folder: give the name of a file")
     if not replace:
         raise _exists(path)
     if not stat.S_ISREG(mode):

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from orchestra.errors import RemoteProtocolError
 
+_BITS = [tuple(bit for bit in range(8) if byte & (0x80 >> bit)) for byte in range(256)]
+"""Which bits are set in each byte."""
+
 
 class Bitfield:
     """`parts` bits, the first part in the highest bit of the first byte."""
@@ -81,6 +84,8 @@ class Bitfield:
         """How many of neighbouring parts are there."""
         if not run or not self.count:
             return 0
+        if len(run) == 1:
+            return int(run.start in self)
         start, stop = run.start >> 3, (run.stop + 7) >> 3
         bits = int.from_bytes(self._bits[start:stop], "big") >> (8 * stop - run.stop)
         return (bits & ((1 << len(run)) - 1)).bit_count()
@@ -119,9 +124,11 @@ class Bitfield:
 
     def indices(self) -> list[int]:
         """The parts that are there, in order."""
+        if self.complete:
+            return list(range(self.parts))
         found = []
         for number, byte in enumerate(self._bits):
             if byte:
                 base = number * 8
-                found += [base + bit for bit in range(8) if byte & (0x80 >> bit)]
+                found += [base + bit for bit in _BITS[byte]]
         return found

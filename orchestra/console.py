@@ -101,12 +101,15 @@ class Console:
             except (OSError, ValueError):
                 return
 
-    def bar(self, *, total: int, unit_bytes: bool = True, label: str = "") -> Bar:
+    def bar(
+        self, *, total: int, unit_bytes: bool = True, label: str = "", shows_amount: bool = True
+    ) -> Bar:
         """A progress bar up to `total` (bytes, or things when `unit_bytes` is false); use it in a `with`.
 
         On a terminal a bar; elsewhere a line every few seconds; nothing with --json or -q.
+        Without `shows_amount` it tells the percent only.
         """
-        return Bar(self, total=total, unit_bytes=unit_bytes, label=label)
+        return Bar(self, total=total, unit_bytes=unit_bytes, label=label, shows_amount=shows_amount)
 
     def width(self) -> int:
         """Columns of the terminal behind stderr; 80 when it will not say."""
@@ -138,10 +141,13 @@ class Console:
 class Bar:
     """One progress bar. Made by Console.bar; `update` and `close` are for the thread that made it."""
 
-    def __init__(self, console: Console, *, total: int, unit_bytes: bool, label: str) -> None:
+    def __init__(
+        self, console: Console, *, total: int, unit_bytes: bool, label: str, shows_amount: bool
+    ) -> None:
         self._console = console
         self._total = total
         self._unit_bytes = unit_bytes
+        self._shows_amount = shows_amount
         self._label = safe(label)
         self._done = 0
         self._text = ""
@@ -231,6 +237,8 @@ class Bar:
         return (left + " " if left else "", " " + right if right else "")
 
     def _amount(self) -> str:
+        if not self._shows_amount:
+            return ""
         if not self._unit_bytes:
             return f"{self._done}/{self._total}"
         return f"{humans.size(self._done)} of {humans.size(self._total)}"

@@ -54,6 +54,8 @@ _BLOCK = struct.Struct(">IBIII")
 _SPAN = struct.Struct(">III")
 _PORT = struct.Struct(">H")
 
+_HAVE = struct.Struct(">IBI")
+_HAVE_ID = int(MessageId.HAVE)
 _REQUEST_ID = int(MessageId.REQUEST)
 _PIECE_ID = int(MessageId.PIECE)
 
@@ -119,6 +121,11 @@ class Decoder:
                     if not blocks:
                         break
                     messages.append(Requests(blocks))
+                    continue
+                if length == 5 and message_id == _HAVE_ID:
+                    position, indices = _decode_haves(buffer, position, end)
+                    messages.append(Haves(indices))
+                    run = None
                     continue
             run = None
             following = self._decode_other(buffer, position, end, messages)
@@ -188,3 +195,14 @@ def _decode_requests(buffer: memoryview, position: int, end: int) -> tuple[int, 
             break
         blocks.append((index, begin, wanted))
     return position + len(blocks) * _BLOCK.size, blocks
+
+
+def _decode_haves(buffer: memoryview, position: int, end: int) -> tuple[int, list[int]]:
+    """All whole `have` messages in a row from `position` on, and where what follows them begins."""
+    whole = (end - position) // _HAVE.size
+    indices: list[int] = []
+    for length, message_id, index in _HAVE.iter_unpack(buffer[position : position + whole * _HAVE.size]):
+        if length != 5 or message_id != _HAVE_ID:
+            break
+        indices.append(index)
+    return position + len(indices) * _HAVE.size, indices

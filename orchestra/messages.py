@@ -112,10 +112,11 @@ class LinkUp:
     handshake: Handshake
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Received:
     """All that one receive brought. `buffer`, when given, holds the data of the Blocks
     among `messages` and goes back to its pool once it has been written or was not wanted.
+    Not frozen only because a frozen one takes twice as long to make, and there are so many.
     """
 
     key: int

@@ -66,7 +66,7 @@ class Picker:
     @property
     def missing(self) -> int:
         """Parts that nobody has been asked for."""
-        return sum(map(len, self._buckets))
+        return self._missing.count
 
     def mark_have(self, index: int) -> None:
         """A part was found on disk, and verified."""
@@ -103,12 +103,19 @@ class Picker:
 
     def discount_peer(self, have: Bitfield) -> None:
         """A counted peer left."""
+        states, availability = self._states, self._availability
         for index in have.indices():
-            self._change_availability(index, -1)
+            if states[index] == MISSING:
+                self._change_availability(index, -1)
+            else:
+                availability[index] -= 1
 
     def count_part(self, index: int) -> None:
         """A counted peer got one more part."""
-        self._change_availability(index, 1)
+        if self._states[index] == MISSING:
+            self._change_availability(index, 1)
+        else:
+            self._availability[index] += 1
 
     def availability(self, index: int) -> int:
         """How many counted peers have part `index`."""
@@ -190,12 +197,10 @@ class Picker:
         return have.width - chosen.bit_length()
 
     def _change_availability(self, index: int, change: int) -> None:
-        missing = self._states[index] == PartState.MISSING
-        if missing:
-            self._leave_bucket(index)
+        """Of a part that is missing, and so stands in a bucket."""
+        self._leave_bucket(index)
         self._availability[index] += change
-        if missing:
-            self._enter_bucket(index)
+        self._enter_bucket(index)
 
     def _leave_bucket(self, index: int) -> None:
         bucket = self._buckets[self._availability[index]]

@@ -155,7 +155,7 @@ class Service:
         return peer is not None and bool(peer.asked or peer.reading)
 
     def _unchoked_count(self) -> int:
-        return sum(not peer.choked and not peer.closing for peer in self._peers.values())
+        return len([peer for peer in self._peers.values() if not peer.choked and not peer.closing])
 
     def wavered(self, peer: Peer, now_s: float) -> None:
         """`peer` has gained or lost interest: it may get a slot that is free, or its own may be had."""
@@ -216,7 +216,7 @@ class Service:
         standings = [
             Standing(peer.key, peer.wants, peer.down.bytes_s(now_s), peer.up.bytes_s(now_s))
             for peer in self._peers.values()
-            if not peer.closing
+            if peer.interested and not peer.closing
         ]
         return self._choker.decide(standings, complete=self._picker.have.complete, new_round=new_round)
 

@@ -21,6 +21,7 @@ from orchestra.connection import MAX_OUTBOX
 from orchestra.messages import Accepted, Address, BlocksSent, LinkClosed, LinkUp, Received
 from orchestra.rehearsal.clock import Clock
 from orchestra.rehearsal.speech import QUANTUM_BLOCKS, Cargo, Speech
+from orchestra.rehearsal.tally import Trace
 from orchestra.shipment import Shipment
 from orchestra.wire import (
     BLOCK_BYTES,
@@ -57,9 +58,12 @@ _NO_BUFFER = NoBuffer()
 class Network:
     """What all machines share. `hosts` are those that have come up, by address."""
 
-    def __init__(self, clock: Clock, speech: Speech, latency_s: float, part_size_bytes: int) -> None:
+    def __init__(
+        self, clock: Clock, speech: Speech, trace: Trace, *, latency_s: float, part_size_bytes: int
+    ) -> None:
         self.clock = clock
         self.speech = speech
+        self.trace = trace
         self.latency_s = latency_s
         self.part_size_bytes = part_size_bytes
         self.hosts: dict[str, Host] = {}
@@ -208,19 +212,28 @@ class End:
 class Host:
     """A machine: its uplink, its downlink, its connections (doorway.Links).
 
-    `hear` takes what its orchestrator is to be told at once; `soon` has what it is
-    to be told once it has handled that.
+    `hear` takes what its orchestrator is to be told at once, and notes it; `handle` is
+    its orchestrator's own. `soon` has what it is to be told once it has handled that, and
+    `words` what it has said meanwhile: then `wake` is due.
     """
 
     def __init__(
-        self, network: Network, address: str, peer_id: bytes, *, up_bytes_s: float, down_bytes_s: float
+        self,
+        network: Network,
+        number: int,
+        peer_id: bytes,
+        *,
+        up_bytes_s: float,
+        down_bytes_s: float,
     ) -> None:
         self.network = network
         self.clock = network.clock
-        self.address = address
+        self.number = number
+        self.address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
         self.peer_id = peer_id
         self.info_hash = bytes(20)
         self.hear: Callable[[Any], None] = _nobody
+        self.handle: Callable[[Any, float], None] = _nobody
         self.wake: Callable[[], None] = _nobody
         self.soon: deque[Any] = deque()
         self.ends: dict[int, End] = {}
@@ -234,7 +247,7 @@ class Host:
         """Short messages that have come down our link since the last data: they take its time too."""
         self._sending = False
         self._round: deque[End] = deque()
-        self._words: dict[End, list[Message]] = {}
+        self.words: dict[End, list[Message]] = {}
         self._words_bytes = 0
         self._word_s = 0.0
 
@@ -244,15 +257,13 @@ class Host:
         """Send a short message; all that is said until `flush` goes out together."""
         assert end.other is not None
         messages = self.network.speech.messages(data)
-        said = self._words.get(end.other)
-        self._words[end.other] = messages if said is None else said + messages
+        said = self.words.get(end.other)
+        self.words[end.other] = messages if said is None else said + messages
         self._words_bytes += len(data)
 
     def flush(self) -> None:
         """Let go what was said, behind what is in the device's queue."""
-        if not self._words:
-            return
-        words, self._words = self._words, {}
+        words, self.words = self.words, {}
         length_bytes = self._words_bytes + PACKET_BYTES * len(words)
         self._words_bytes = 0
         own_s = length_bytes / self._up_bytes_s
@@ -363,16 +374,23 @@ class Host:
         for end in list(self.ends.values()):
             end.close("gone")
         self.soon.clear()
-        self._words.clear()
+        self.words.clear()
 
 
 def _deliver(sent: tuple[dict[End, list[Message]], int]) -> None:
     """Short messages have arrived, at one time at many ends."""
     words, each_bytes = sent
+    network = next(iter(words)).host.network
+    now_s, note = network.clock.now_s, network.trace.numbers.extend
     for end, messages in words.items():
         if end.open:
-            end.host.heard_bytes += each_bytes
-            end.host.hear(Received(end.key, messages, None))
+            host, key = end.host, end.key
+            host.heard_bytes += each_bytes
+            note((now_s, host.number, key, len(messages)))
+            host.handle(Received(key, messages, None), now_s)
+            if host.soon or host.words:
+                host.wake()
+    network.trace.digest()
 
 
 def _nobody(*_: Any) -> None:

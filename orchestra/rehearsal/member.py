@@ -24,8 +24,6 @@ from orchestra.messages import (
     Forget,
     Install,
     Installed,
-    LinkClosed,
-    LinkUp,
     Listen,
     Listening,
     PartsWritten,
@@ -40,14 +38,13 @@ from orchestra.rehearsal.conductor import Conductor
 from orchestra.rehearsal.links import Host, Network
 from orchestra.rehearsal.outcome import MemberOutcome
 from orchestra.rehearsal.plan import Group
-from orchestra.rehearsal.tally import Parts, Trace
+from orchestra.rehearsal.tally import Parts
 from orchestra.wire import Blocks
 
 DISK_S = 0.002
 PORT = 6881
 _THREADS = frozenset({"announcer", "digest", "listener", "reader", "writer"})
 _SHA1 = bytes(20)
-_TRACED = (Received, BlocksSent, PartsWritten, LinkUp, LinkClosed)
 
 
 class Port:
@@ -72,7 +69,6 @@ class Member:
         *,
         network: Network,
         conductor: Conductor,
-        trace: Trace,
         parts: Parts,
         settled: Callable[[Member], None],
     ) -> None:
@@ -85,23 +81,23 @@ class Member:
         self._geometry = geometry
         self._clock = network.clock
         self._conductor = conductor
-        self._trace = trace
+        self._trace = network.trace
         self._parts = parts
         self._settled = settled
         self._joined_s = self._clock.now_s
         self._arrived: dict[int, int] = {}
         self._waking_s = 0.0
         peer_id = b"-OR0100-" + rng.randbytes(6).hex().encode()
-        address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
         self._host = Host(
-            network, address, peer_id, up_bytes_s=group.up_bytes_s, down_bytes_s=group.down_bytes_s
+            network, number, peer_id, up_bytes_s=group.up_bytes_s, down_bytes_s=group.down_bytes_s
         )
         self._host.hear = self.hear
         self._host.wake = self._hear_soon
-        network.hosts[address] = self._host
+        network.hosts[self._host.address] = self._host
         self._orchestrator = Orchestrator(
             self._task(peer_id), self._ports(), rng=rng, now_s=self._clock.now_s
         )
+        self._host.handle = self._orchestrator.handle
         self._swarm = self._orchestrator.swarm
 
     def begin(self) -> None:
@@ -137,7 +133,8 @@ class Member:
         soon = self._host.soon
         while soon:
             self._handle(soon.popleft())
-        self._host.flush()
+        if self._host.words:
+            self._host.flush()
 
     def _handle(self, message: Any) -> None:
         if self.gone:

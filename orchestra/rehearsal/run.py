@@ -43,9 +43,15 @@ class _Rehearsal:
         self._geometry = Geometry(plan.size_bytes, plan.part_size_bytes)
         self._clock = Clock()
         self._rng = random.Random(plan.seed)  # noqa: S311 - it guards nothing, and is to be the same again
-        self._network = Network(self._clock, Speech(self._geometry), plan.latency_s, plan.part_size_bytes)
-        self._conductor = Conductor(self._clock, random.Random(self._rng.random()))  # noqa: S311
         self._trace = Trace()
+        self._network = Network(
+            self._clock,
+            Speech(self._geometry),
+            self._trace,
+            latency_s=plan.latency_s,
+            part_size_bytes=plan.part_size_bytes,
+        )
+        self._conductor = Conductor(self._clock, random.Random(self._rng.random()))  # noqa: S311
         self._parts = Parts(self._geometry.parts)
         self._timeline = Timeline(self._clock, (bound_s(plan) or 1.0) / _LOOKS, self._look)
         self._joins: list[tuple[float, int, random.Random]] = []
@@ -96,7 +102,6 @@ class _Rehearsal:
             rng,
             network=self._network,
             conductor=self._conductor,
-            trace=self._trace,
             parts=self._parts,
             settled=lambda _: self._settle(number),
         )

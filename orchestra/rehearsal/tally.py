@@ -14,31 +14,42 @@ _TRACED = 30_000
 
 
 class Trace:
-    """A running SHA-1 over all that members are told, as numbers."""
+    """A running SHA-1 over all that members are told, as numbers.
 
-    __slots__ = ("_numbers", "_sha1", "messages")
+    Who notes much appends to `numbers` itself, four for each message, and calls `digest` now and then.
+    """
+
+    __slots__ = ("_digested", "_sha1", "numbers")
 
     def __init__(self) -> None:
-        self.messages = 0
+        self.numbers: list[float] = []
         self._sha1 = hashlib.sha1()
-        self._numbers: list[float] = []
+        self._digested = 0
+
+    @property
+    def messages(self) -> int:
+        """How many there were."""
+        return (self._digested + len(self.numbers)) // 4
 
     def note(self, when_s: float, member: int, kind: int, number: int) -> None:
         """One message."""
-        self.messages += 1
-        numbers = self._numbers
-        numbers += (when_s, member, kind, number)
-        if len(numbers) >= _TRACED:
-            self._digest()
+        self.numbers += (when_s, member, kind, number)
+        self.digest()
+
+    def digest(self) -> None:
+        """Put into the SHA-1 what was noted, if it is much."""
+        if len(self.numbers) >= _TRACED:
+            self._put()
 
     def hexdigest(self) -> str:
         """The SHA-1 so far."""
-        self._digest()
+        self._put()
         return self._sha1.hexdigest()
 
-    def _digest(self) -> None:
-        self._sha1.update(array("d", self._numbers).tobytes())
-        self._numbers.clear()
+    def _put(self) -> None:
+        self._sha1.update(array("d", self.numbers).tobytes())
+        self._digested += len(self.numbers)
+        self.numbers.clear()
 
 
 class Timeline:

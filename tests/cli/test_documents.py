@@ -32,9 +32,10 @@ README = Document(ROOT / "README.md")
 DOCUMENTS = [README, Document(ROOT / "CHANGELOG.md"), *map(Document, sorted((ROOT / "docs").glob("*.md")))]
 NAME = "holiday.mp4"
 ARCHITECTURE = Document(ROOT / "docs" / "architecture.md")
+REHEARSALS = Document(ROOT / "docs" / "rehearsal.md")
 ONE_PAGE_EACH = ["README.md", *(f"docs/{name}.md" for name in ("architecture", "threads", "CONTRIBUTING"))]
 WORDS_IN_SEVEN_MINUTES = 7 * 240
-FOREIGN_WORDS = {NAME, "nul.txt"}
+FOREIGN_WORDS = {NAME, "nul.txt", "rehearsal.html"}
 """Code words that look like names of ours."""
 
 ELSEWHERE = {
@@ -73,11 +74,31 @@ def test_each_command_of_the_composer_composes(programs: Programs, command: str)
     assert (programs.folder / f"{NAME}.torrent").exists() == ("--torrent" in words)
 
 
-@pytest.mark.parametrize("command", commands("python3 conductor.py"))
+REHEARSING = [command for command in commands("python3 conductor.py") if "--rehearse" in command]
+
+
+@pytest.mark.parametrize(
+    "command", [command for command in commands("python3 conductor.py") if command not in REHEARSING]
+)
 def test_each_command_of_the_conductor_conducts(programs: Programs, command: str) -> None:
     # Another port than 9999, which may be taken: the last --port counts.
     conductor = programs.start("conductor", *words_after("python3 conductor.py", command), "--port", "0")
     conductor.wait_for_event("listening")
+
+
+@pytest.mark.parametrize("command", REHEARSING)
+def test_each_rehearsal_says_when_all_would_have_it(programs: Programs, command: str) -> None:
+    compose(programs.folder, 100_000, 16384, name=NAME).write_orch(programs.folder)
+    # Fewer machines than told, so that it takes no time, and less to fetch: the last one counts.
+    words = [*words_after("python3 conductor.py", command), "--members", "3"]
+    if "--size" in words:
+        words += ["--size", "1M"]
+    code, conductor = programs.run("conductor", *words)
+    assert code == 0, conductor.story()
+    assert conductor.events[-1]["finished"] == 3
+    for report in programs.folder.glob("*.html"):
+        assert ET.parse(report).getroot().tag == "html"
+    assert ("--report" in words) == any(programs.folder.glob("*.html"))
 
 
 @pytest.mark.parametrize("command", commands("python3 member.py"))
@@ -176,8 +197,10 @@ def test_the_option_tables_have_the_options_of_the_help(programs: Programs, prog
         # Before 3.13 the help has the value behind each spelling of an option.
         told[" ".join(name for name, _, _ in words)] = (words[-1][2], meaning)
     usage = " ".join(text.split("\n\n")[0].removeprefix("usage:").split())
-    usage = re.sub(r"\[-[^]]*\] ?", "", usage).strip()
+    usage = re.sub(r"\[-(\[[^]]*\]|[^][])*\] ?", "", usage).strip()
     rows = README.table_after(usage) + README.table_after("all three")
+    if program == "conductor":
+        rows += REHEARSALS.table_after("conductor.py --rehearse")
     documented = {" ".join(names): (value, row[1]) for row in rows for names, value in [option_of(row[0])]}
     assert {name: value for name, (value, _) in documented.items()} == {
         name: value for name, (value, _) in told.items()
@@ -217,17 +240,29 @@ def test_the_events_and_their_fields_are_those_that_the_programs_print(
         assert [*event][1:] == printed["member", event["event"]]
 
 
+def test_the_events_of_a_rehearsal_have_the_fields_that_it_prints(programs: Programs) -> None:
+    _, conductor = programs.run("conductor", "--rehearse", "--size", "1M", "--members", "2", "--up", "100M")
+    printed = {event["event"]: [*event][1:] for event in conductor.events}
+    table = REHEARSALS.table_headed("event", "fields")
+    documented = {code_in(event)[0]: code_in(fields) for event, fields in table}
+    assert documented.pop("stopped") == ["reason", "q"]
+    assert documented == printed
+
+
 # Names
 
 
 @cache
 def modules() -> dict[str, ModuleType]:
-    names = [module.name for module in pkgutil.iter_modules(orchestra.__path__)]
-    return {name: importlib.import_module(f"orchestra.{name}") for name in names}
+    found = pkgutil.walk_packages(orchestra.__path__, "orchestra.")
+    names = [module.name for module in found]
+    return {name.removeprefix("orchestra."): importlib.import_module(name) for name in names}
 
 
 def exists_in_code(word: str) -> bool:
     """`module.NAME`, `Class.method`, `Class`: whether there is one."""
+    if word in modules():
+        return True
     first, _, rest = word.partition(".")
     owners = [modules()[first]] if first in modules() else []
     owners += [vars(module)[first] for module in modules().values() if first in vars(module)]
@@ -251,7 +286,7 @@ def test_files_links_and_names_in_a_document_exist(document: Document) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_figures_that_name_their_constant_have_its_value(document: Document) -> None:
-    for figure, module, constant in re.findall(r"([\d.,]+)\s\(`(\w+)\.([A-Z_]+)`\)", document.prose):
+    for figure, module, constant in re.findall(r"([\d.,]+)\s\(`([\w.]+)\.([A-Z_]+)`\)", document.prose):
         assert float(figure.replace(",", "")) == getattr(modules()[module], constant), constant
 
 

@@ -179,6 +179,19 @@ def test_on_a_terminal_the_bar_shows_label_percent_amount_and_text() -> None:
     assert len(screen.lines()) == 1
 
 
+def test_a_bar_may_show_the_percent_alone() -> None:
+    console, screen = on_screen()
+    with console.bar(total=1000, label="rehearsing", shows_amount=False) as bar:
+        bar.update(500, "7 min  3/9 complete")
+        (line,) = screen.lines()
+        assert line.startswith("rehearsing  50% |####")
+        assert line.endswith("| 7 min  3/9 complete")
+    piped_console, _, err = piped()
+    with piped_console.bar(total=1000, label="rehearsing", shows_amount=False) as bar:
+        bar.update(500, "7 min")
+    assert err.getvalue().splitlines()[0] == "rehearsing  50%  7 min"
+
+
 @pytest.mark.parametrize("columns", [12, 20, 33, 80, 200])
 @pytest.mark.parametrize("label", ["", "x.jpg", "写真と写真と写真.jpg", "n" * 240])
 def test_the_bar_never_wraps(columns: int, label: str) -> None:

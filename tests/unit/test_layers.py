@@ -29,7 +29,7 @@ LAYERS: dict[str, str] = {
     # What talks to the person: arguments, terminal, signals.
     "shell": "cli console signals",
     # What the programs are wired from.
-    "wiring": "company demo session",
+    "wiring": "company demo rehearse session",
 }
 PROGRAMS = {"composer", "conductor", "member"}
 ALONE = {"netutils", "kbhit", "run"}
