@@ -103,10 +103,11 @@ def start_seeding(stage: Stage, torrent: Path, folder: Path, label: str) -> Proc
 
 def _start(stage: Stage, label: str, *arguments: str) -> Process:
     command = [need("aria2c", "aria2"), *OPTIONS, f"--listen-port={_free_port()}", *arguments]
-    return stage.start(command, label=label, parse=_parse)
+    return stage.start(command, label=label, parse=parse_echo)
 
 
-def _parse(line: bytes) -> Event | None:
+def parse_echo(line: bytes) -> Event | None:
+    """`done` when it has run the program."""
     return {"event": "done"} if _ECHOED.match(line) else None
 
 

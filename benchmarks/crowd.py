@@ -1,0 +1,205 @@
+"""One swarm, from the gate to the last leecher, on links of its own.
+
+Main thread. Every process is forked beforehand and waits at a gate in its
+host's namespace: opening the gate is the start for all, so that what it takes
+to start counts. Late ones have a gate of their own. Nobody is told of anybody:
+all hear of each other from the conductor, whose link is not shaped.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.clients import Cast, Client, Seat
+from benchmarks.composition import Composition
+from benchmarks.links import FRAME_BYTES, PAYLOAD_BYTES, Host, Network, address_of
+from benchmarks.measure import Figures, Window
+from benchmarks.processes import Event, Process, Stage, parse_json
+from benchmarks.scenarios import Scenario
+from benchmarks.timeline import Timeline
+
+CONDUCTOR = Host("conductor")
+CONDUCTOR_PORT = 6969
+GRACE_S = 60.0
+"""How long after T* a swarm whose seeder has left may take."""
+PATIENCE_BOUNDS = 8
+"""How many T* any other may take."""
+LOOK_S = 0.05
+WAITING = "at the gate"
+GATE = f"""echo '{{"event": "{WAITING}"}}'; : <"$0"; exec "$@\""""
+"""For sh: wait until someone has the fifo open for writing, then become the program."""
+
+Parse = Callable[[bytes], Event | None]
+
+
+@dataclass(slots=True)
+class Player:
+    """A member, from the gate on. `starts_s` after the first gate opens."""
+
+    host: int
+    client: Client
+    process: Process
+    starts_s: float = 0.0
+    timeline: Timeline = field(default_factory=Timeline)
+    _heard: int = 0
+
+    def hear(self, opened_s: float) -> Timeline:
+        """What it has said so far."""
+        news = self.process.events(self._heard)
+        self._heard += len(news)
+        for at_s, event in news:
+            self.timeline.take(at_s - opened_s, event)
+        return self.timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Everybody at the gate."""
+
+    scenario: Scenario
+    size_bytes: int
+    stage: Stage
+    network: Network
+    seeders: Sequence[Player]
+    leechers: Sequence[Player]
+    gates: dict[float, Path]
+
+    @property
+    def bound_s(self) -> float:
+        """T*."""
+        return self.scenario.bound_s(self.size_bytes)
+
+    @property
+    def give_up_s(self) -> float:
+        """When it is not waited for any longer."""
+        alone = self.scenario.leave_copies is not None
+        return self.bound_s + GRACE_S if alone else self.bound_s * PATIENCE_BOUNDS
+
+    def uploaded_copies(self, now_s: float) -> float:
+        """What the seeders have uploaded by now, as they say."""
+        return sum(player.timeline.uploaded_by(now_s) for player in self.seeders) / self.size_bytes
+
+
+def measure_crowd(
+    scenario: Scenario, cast: Cast, composition: Composition, parent: Path, ours: Path
+) -> Figures:
+    """Run a swarm once. Raises BenchmarkError, Skip."""
+    hosts = [CONDUCTOR, *scenario.seeders, *scenario.leechers]
+    with Network(hosts) as network, Stage(parent) as stage:
+        crowd = seat(scenario, cast, composition, Place(stage, network, ours))
+        window = Window(stage.processes)
+        opened_s = time.monotonic()
+        watch(crowd, opened_s)
+        window.close()
+        figures = figures_of(crowd)
+        figures["cpu_s"] = sum(used for used in window.cpu_s.values() if not math.isnan(used))
+        figures["other_load"] = window.other_load
+        for player in (*crowd.leechers, *crowd.seeders):
+            # All at once: one after the other, each would wait for those before it.
+            with suppress(ProcessLookupError):
+                player.process.signal(signal.SIGTERM)
+    return figures
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a crowd meets, and whose programs are ours."""
+
+    stage: Stage
+    network: Network
+    ours: Path
+
+    def start(self, host: int, command: Sequence[str], label: str, parse: Parse = parse_json) -> Process:
+        """Start a process on a host."""
+        return self.stage.start(self.network.inside(host, command), label=label, parse=parse)
+
+
+def seat(scenario: Scenario, cast: Cast, composition: Composition, place: Place) -> Crowd:
+    """Start the conductor, and have everybody wait at the gates."""
+    folder = place.stage.folder
+    conductor = (address_of(0), CONDUCTOR_PORT)
+    orch = composition.write_orch(folder, conductor)
+    torrent = composition.write_torrent(folder, conductor)
+    logs = folder / "logs"
+    options = ["--host", conductor[0], "--port", str(conductor[1]), "--json", "--log-dir", str(logs)]
+    command = [sys.executable, str(place.ours / "conductor.py"), *options]
+    place.start(0, command, "conductor").wait_for("listening")
+    size_bytes = composition.score.size_bytes
+    starts_s = [0.0] * len(scenario.seeders) + scenario.starts_s(size_bytes)
+    gates = {start_s: folder / f"gate-{start_s:.3f}" for start_s in starts_s}
+    for gate in gates.values():
+        os.mkfifo(gate)
+    players: list[Player] = []
+    hosts = (*scenario.seeders, *scenario.leechers)
+    for index, (host, start_s) in enumerate(zip(hosts, starts_s, strict=True)):
+        number = index - len(scenario.seeders)
+        seeds = number < 0
+        client = cast.seeder if seeds else cast.leecher(number)
+        own = composition.folder if seeds else folder / host.name
+        own.mkdir(exist_ok=True)
+        seat = Seat(address_of(index + 1), own, logs, orch, torrent, place.ours, seeds)
+        command = ["sh", "-c", GATE, str(gates[start_s]), *client.command(seat)]
+        process = place.start(index + 1, command, host.name, _hearing(client))
+        players.append(Player(index + 1, client, process, start_s))
+    for player in players:
+        player.process.wait_for(WAITING)
+    seeders, leechers = players[: len(scenario.seeders)], players[len(scenario.seeders) :]
+    return Crowd(scenario, size_bytes, place.stage, place.network, seeders, leechers, gates)
+
+
+def _hearing(client: Client) -> Parse:
+    """What the shell says at the gate, then what the client says."""
+    waiting = f'{{"event": "{WAITING}"}}'.encode()
+    return lambda line: {"event": WAITING} if line == waiting else client.parse(line)
+
+
+def watch(crowd: Crowd, opened_s: float) -> None:
+    """Open the gates when it is time, have the seeder leave when it may, until all are done or it is late."""
+    waiting = sorted(crowd.gates)
+    leave_copies = crowd.scenario.leave_copies
+    with ExitStack() as opened:
+        while (now_s := time.monotonic() - opened_s) < crowd.give_up_s:
+            while waiting and waiting[0] <= now_s:
+                # Read and write: opening a fifo only to write waits for a reader.
+                opened.enter_context(crowd.gates[waiting.pop(0)].open("r+b", buffering=0))
+            timelines = [player.hear(opened_s) for player in (*crowd.seeders, *crowd.leechers)]
+            if all(timeline.done for timeline in timelines[len(crowd.seeders) :]):
+                return
+            if leave_copies is not None and crowd.uploaded_copies(now_s) >= leave_copies:
+                leave_copies = None
+                for player in crowd.seeders:
+                    player.process.signal(signal.SIGTERM)
+            time.sleep(LOOK_S)
+
+
+def figures_of(crowd: Crowd) -> Figures:
+    """What came of it, as told until now. Times are over T*, from the first gate."""
+    timelines = [player.timeline for player in crowd.leechers]
+    done = sorted(timeline.done_s for timeline in timelines if timeline.done)
+    whole = len(done) == len(timelines)
+    size_bytes, bound_s = crowd.size_bytes, crowd.bound_s
+    everybody = (*crowd.seeders, *crowd.leechers)
+    alone = crowd.seeders[0].timeline if len(crowd.seeders) == 1 else Timeline()
+    wire_bytes = sum(crowd.network.sent_frame_bytes(player.host) for player in crowd.seeders)
+    figures = {
+        "finished": float(len(done)),
+        "last": done[-1] / bound_s if whole else math.nan,
+        "median": statistics.median(done) / bound_s if whole else math.nan,
+        "up_s": max(player.timeline.up_s - player.starts_s for player in everybody),
+        "copies": sum(player.timeline.uploaded_bytes for player in crowd.seeders) / size_bytes,
+        "wire_copies": wire_bytes * PAYLOAD_BYTES / FRAME_BYTES / size_bytes,
+        "one_copy_s": alone.reached_s(size_bytes),
+        "downloaded": sum(timeline.downloaded_bytes for timeline in timelines) / size_bytes / len(timelines),
+    }
+    return figures | {
+        f"done {number}": timeline.done_s / bound_s for number, timeline in enumerate(timelines)
+    }
