@@ -78,7 +78,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--ours", metavar="DIR", type=Path, default=ROOT,
         help="the checkout whose member.py and conductor.py make a swarm (default: this one)",
     )  # fmt: skip
-    parser.add_argument("--write", action="store_true", help="put the results into docs/performance.md")
+    parser.add_argument(
+        "--write", action="store_true",
+        help="put the results into docs/performance.md, those of a swarm into docs/swarm.md",
+    )  # fmt: skip
     return parser
 
 
@@ -96,7 +99,9 @@ def main() -> int:
                 report = BENCHMARKS[name](plan)
                 for table in report.all_tables:
                     print(f"\n{table.as_text()}", flush=True)
-                if arguments.write:
+                if report.skipped:
+                    print(f"\n{name}: SKIPPED, {report.skipped}", flush=True)
+                elif arguments.write:
                     document.write(name, report, plan)
     except BenchmarkError as error:
         print(f"run.py bench: {error}", file=sys.stderr)

@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.aria2 import SEEDING, command_of, parse_echo
 from benchmarks.contenders import HERE
 from benchmarks.processes import Event, parse_json
 
 PORT = 6881
+RPC_PORT = 6800
 FIGURES_S = 0.2
 """How often a client that has to be asked says what it has moved."""
 
@@ -35,11 +37,15 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A program. `command` starts it on a seat, `parse` makes an event of a line of its stdout."""
+    """A program. `command` starts it on a seat, `parse` makes an event of a line of its stdout.
+
+    `asked`: it says neither that it is up nor what it moves, and is asked over its JSON-RPC.
+    """
 
     name: str
     command: Callable[[Seat], list[str]]
     parse: Callable[[bytes], Event | None]
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +113,28 @@ def parse_libtorrent(line: bytes) -> Event | None:
 OURS = Client("ours", _start_ours, parse_ours)
 STOCK = _libtorrent("libtorrent stock", "stock")
 TUNED = _libtorrent("libtorrent tuned", "tuned")
-SUPER = _libtorrent("libtorrent super-seeding", "stock", super_seeds=True)
+SUPER_SEEDING = _libtorrent("libtorrent stock, super-seeding", "stock", super_seeds=True)
+
+
+# aria2
+
+
+def _start_aria2(seat: Seat) -> list[str]:
+    remote = ("--enable-rpc", "--rpc-listen-all", f"--rpc-listen-port={RPC_PORT}")
+    seeding = SEEDING if seat.seeds else ()
+    return command_of(PORT, *remote, *seeding, f"--dir={seat.folder}", str(seat.torrent))
+
+
+ARIA2 = Client("aria2", _start_aria2, parse_echo, asked=True)
+
+ALL = [
+    all_of(OURS),
+    all_of(STOCK),
+    all_of(TUNED),
+    Cast("libtorrent super-seeding", SUPER_SEEDING, [STOCK]),
+    all_of(ARIA2),
+]
+MIXED = [
+    Cast("ours and libtorrent from ours", OURS, [OURS, STOCK]),
+    Cast("ours and libtorrent from libtorrent", STOCK, [STOCK, OURS]),
+]

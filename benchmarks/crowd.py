@@ -19,11 +19,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.clients import Cast, Client, Seat
+from benchmarks.clients import FIGURES_S, RPC_PORT, Cast, Client, Seat
 from benchmarks.composition import Composition
+from benchmarks.contenders import HERE
 from benchmarks.links import FRAME_BYTES, PAYLOAD_BYTES, Host, Network, address_of
 from benchmarks.measure import Figures, Window
-from benchmarks.processes import Event, Process, Stage, parse_json
+from benchmarks.processes import BenchmarkError, Event, Process, Stage, parse_json
 from benchmarks.scenarios import Scenario
 from benchmarks.timeline import Timeline
 
@@ -50,15 +51,23 @@ class Player:
     process: Process
     starts_s: float = 0.0
     timeline: Timeline = field(default_factory=Timeline)
-    _heard: int = 0
 
-    def hear(self, opened_s: float) -> Timeline:
-        """What it has said so far."""
-        news = self.process.events(self._heard)
+
+class Ear:
+    """Hears of players, each time what is new: from a process, of its own player or of any by its address."""
+
+    def __init__(self, process: Process, players: dict[str, Player]) -> None:
+        self._process = process
+        self._players = players
+        self._heard = 0
+
+    def hear(self, opened_s: float) -> None:
+        """Note in the players' timelines what was said since the last time."""
+        news = self._process.events(self._heard)
         self._heard += len(news)
         for at_s, event in news:
-            self.timeline.take(at_s - opened_s, event)
-        return self.timeline
+            if player := self._players.get(event.get("host", "")):
+                player.timeline.take(at_s - opened_s, event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +76,11 @@ class Crowd:
 
     scenario: Scenario
     size_bytes: int
-    stage: Stage
     network: Network
     seeders: Sequence[Player]
     leechers: Sequence[Player]
     gates: dict[float, Path]
+    ears: Sequence[Ear]
 
     @property
     def bound_s(self) -> float:
@@ -79,10 +88,19 @@ class Crowd:
         return self.scenario.bound_s(self.size_bytes)
 
     @property
+    def players(self) -> Sequence[Player]:
+        """Everybody."""
+        return (*self.seeders, *self.leechers)
+
+    @property
     def give_up_s(self) -> float:
         """When it is not waited for any longer."""
         alone = self.scenario.leave_copies is not None
         return self.bound_s + GRACE_S if alone else self.bound_s * PATIENCE_BOUNDS
+
+    def done(self, leecher: Player) -> float:
+        """When it had everything, in T* from the first gate; infinite when it has not."""
+        return leecher.timeline.done_s / self.bound_s if leecher.timeline.done else math.inf
 
     def uploaded_copies(self, now_s: float) -> float:
         """What the seeders have uploaded by now, as they say."""
@@ -101,9 +119,9 @@ def measure_crowd(
         watch(crowd, opened_s)
         window.close()
         figures = figures_of(crowd)
-        figures["cpu_s"] = sum(used for used in window.cpu_s.values() if not math.isnan(used))
+        figures["cpu_s"] = sum(window.cpu_s[player.process.label] for player in crowd.players)
         figures["other_load"] = window.other_load
-        for player in (*crowd.leechers, *crowd.seeders):
+        for player in crowd.players:
             # All at once: one after the other, each would wait for those before it.
             with suppress(ProcessLookupError):
                 player.process.signal(signal.SIGTERM)
@@ -152,8 +170,18 @@ def seat(scenario: Scenario, cast: Cast, composition: Composition, place: Place)
         players.append(Player(index + 1, client, process, start_s))
     for player in players:
         player.process.wait_for(WAITING)
+    ears = [Ear(player.process, {"": player}) for player in players]
+    asked = {address_of(player.host): player for player in players if player.client.asked}
+    if asked:
+        ears.append(Ear(_start_asking(place, list(asked), seeders=len(scenario.seeders)), asked))
     seeders, leechers = players[: len(scenario.seeders)], players[len(scenario.seeders) :]
-    return Crowd(scenario, size_bytes, place.stage, place.network, seeders, leechers, gates)
+    return Crowd(scenario, size_bytes, place.network, seeders, leechers, gates, ears)
+
+
+def _start_asking(place: Place, addresses: list[str], *, seeders: int) -> Process:
+    """Ask players how it goes, from the conductor's host; the seeders are the first."""
+    script = [sys.executable, str(HERE / "ask_aria2.py")]
+    return place.start(0, [*script, str(RPC_PORT), str(FIGURES_S), str(seeders), *addresses], "asking")
 
 
 def _hearing(client: Client) -> Parse:
@@ -163,7 +191,10 @@ def _hearing(client: Client) -> Parse:
 
 
 def watch(crowd: Crowd, opened_s: float) -> None:
-    """Open the gates when it is time, have the seeder leave when it may, until all are done or it is late."""
+    """Open the gates when it is time, have the seeder leave when it may, until all are done or it is late.
+
+    Raises BenchmarkError when a leecher ends by itself.
+    """
     waiting = sorted(crowd.gates)
     leave_copies = crowd.scenario.leave_copies
     with ExitStack() as opened:
@@ -171,9 +202,13 @@ def watch(crowd: Crowd, opened_s: float) -> None:
             while waiting and waiting[0] <= now_s:
                 # Read and write: opening a fifo only to write waits for a reader.
                 opened.enter_context(crowd.gates[waiting.pop(0)].open("r+b", buffering=0))
-            timelines = [player.hear(opened_s) for player in (*crowd.seeders, *crowd.leechers)]
-            if all(timeline.done for timeline in timelines[len(crowd.seeders) :]):
+            for ear in crowd.ears:
+                ear.hear(opened_s)
+            if all(player.timeline.done for player in crowd.leechers):
                 return
+            for player in crowd.leechers:
+                if player.process.ended:
+                    raise BenchmarkError(f"{player.process.label} ended\n{player.process.story()}")
             if leave_copies is not None and crowd.uploaded_copies(now_s) >= leave_copies:
                 leave_copies = None
                 for player in crowd.seeders:
@@ -182,24 +217,24 @@ def watch(crowd: Crowd, opened_s: float) -> None:
 
 
 def figures_of(crowd: Crowd) -> Figures:
-    """What came of it, as told until now. Times are over T*, from the first gate."""
+    """What came of it, as told until now. Times of leechers are over T*; infinite: it is not done."""
     timelines = [player.timeline for player in crowd.leechers]
-    done = sorted(timeline.done_s for timeline in timelines if timeline.done)
-    whole = len(done) == len(timelines)
-    size_bytes, bound_s = crowd.size_bytes, crowd.bound_s
-    everybody = (*crowd.seeders, *crowd.leechers)
+    size_bytes = crowd.size_bytes
+    done = sorted(crowd.done(player) for player in crowd.leechers)
+    finished = sum(map(math.isfinite, done))
     alone = crowd.seeders[0].timeline if len(crowd.seeders) == 1 else Timeline()
     wire_bytes = sum(crowd.network.sent_frame_bytes(player.host) for player in crowd.seeders)
     figures = {
-        "finished": float(len(done)),
-        "last": done[-1] / bound_s if whole else math.nan,
-        "median": statistics.median(done) / bound_s if whole else math.nan,
-        "up_s": max(player.timeline.up_s - player.starts_s for player in everybody),
+        "finished": float(finished),
+        "last": done[-1],
+        "median": statistics.median(done),
+        "up_s": max(player.timeline.up_s - player.starts_s for player in crowd.players),
         "copies": sum(player.timeline.uploaded_bytes for player in crowd.seeders) / size_bytes,
         "wire_copies": wire_bytes * PAYLOAD_BYTES / FRAME_BYTES / size_bytes,
         "one_copy_s": alone.reached_s(size_bytes),
         "downloaded": sum(timeline.downloaded_bytes for timeline in timelines) / size_bytes / len(timelines),
     }
-    return figures | {
-        f"done {number}": timeline.done_s / bound_s for number, timeline in enumerate(timelines)
-    }
+    for kind in {player.client.name for player in crowd.leechers}:
+        of_kind = [player for player in crowd.leechers if player.client.name == kind]
+        figures[f"last {kind}"] = max(map(crowd.done, of_kind))
+    return figures | {f"done {number}": at for number, at in enumerate(done[:finished], 1)}

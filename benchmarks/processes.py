@@ -107,6 +107,12 @@ class Process:
         with self._news:
             return self._events[since:]
 
+    @property
+    def ended(self) -> bool:
+        """Whether it will say no more."""
+        with self._news:
+            return self._ended
+
     def tell(self, text: str) -> float:
         """Write a line to its stdin; the moment before."""
         assert self._process.stdin is not None

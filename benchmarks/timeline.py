@@ -35,7 +35,7 @@ class Timeline:
             self.up_s = at_s
         if name == "figures":
             self.uploads.append((at_s, event["uploaded_bytes"]))
-            self.downloaded_bytes = event["downloaded_bytes"]
+            self.downloaded_bytes = event.get("downloaded_bytes", math.nan)
         if not self.done and (name == "done" or event.get("whole")):
             self.done_s = at_s
 
