@@ -95,7 +95,7 @@ def run_of(plan: Plan, scenario: Scenario, cast: Cast, composition: Composition)
 
     def run_once() -> Figures:
         figures = measure_crowd(scenario, cast, composition, plan.folder, plan.ours)
-        columns = [column for column in (LAST, *KINDS, *COLUMNS) if column.figure in figures]
+        columns = [LAST, *(KINDS if scenario.mixed else ()), *COLUMNS]
         plan.tell(", ".join(f"{column.heading} {shown(column, figures)}" for column in columns))
         return figures
 
