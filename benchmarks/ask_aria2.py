@@ -1,7 +1,8 @@
 """Asks every aria2 of a swarm how it goes: `ask_aria2.py PORT S SEEDERS HOST ...`, the seeders first.
 
 Says {"event": "up", "host": ...} once for each, when its JSON-RPC answers,
-and every S seconds what the seeders have uploaded. Ends on SIGTERM.
+then what it has uploaded: seeders every S seconds, leechers every second, since
+answers cost time that the swarm needs. Ends on SIGTERM.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ def say(event: str, **fields: object) -> None:
     os.write(1, (json.dumps({"event": event, **fields}) + "\n").encode())
 
 
+LEECHERS_S = 1.0
+
+
 def ask(remote: Remote, host: str) -> bool:
     """Tell what it has uploaded; whether it answered."""
     try:
@@ -35,16 +39,23 @@ def ask(remote: Remote, host: str) -> bool:
 
 def main() -> None:
     """Ask until ended."""
-    port, pause_s, seeders, *hosts = sys.argv[1:]
+    port, seeders_s, seeders, *hosts = sys.argv[1:]
     remotes = {host: Remote(int(port), host) for host in hosts}
-    seeding = set(hosts[: int(seeders)])
-    waited_for = set(hosts)
+    pauses_s = {
+        host: float(seeders_s) if number < int(seeders) else LEECHERS_S for number, host in enumerate(hosts)
+    }
+    due_s = dict.fromkeys(hosts, 0.0)
+    up: set[str] = set()
     while True:
+        now_s = time.monotonic()
         for host in hosts:
-            if host in waited_for | seeding and ask(remotes[host], host) and host in waited_for:
-                waited_for.remove(host)
+            if now_s < due_s[host] or not ask(remotes[host], host):
+                continue
+            due_s[host] = now_s + pauses_s[host]
+            if host not in up:
+                up.add(host)
                 say("up", host=host)
-        time.sleep(float(pause_s))
+        time.sleep(float(seeders_s))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.composition import MIB, write_random
@@ -13,16 +14,23 @@ from benchmarks.scenarios import DOWN_BIT_S, UP_BIT_S
 
 SIZE_BYTES = 16 * MIB
 TOLERANCE = 0.02
+TRIES = 3
+"""A machine that was busy for a moment gets another chance: it is the link that is asked about."""
 
 
 def calibrate(parent: Path) -> tuple[float, float]:
     """Payload through an upload and through a download, over what it should be. Raises BenchmarkError."""
-    up = carried(parent, Host("sender", UP_BIT_S), Host("receiver"), UP_BIT_S)
-    down = carried(parent, Host("sender"), Host("receiver", down_bit_s=DOWN_BIT_S), DOWN_BIT_S)
-    for name, share in (("upload", up), ("download", down)):
-        if abs(share - 1) > TOLERANCE:
-            raise BenchmarkError(f"a shaped {name} carries {share:.3f} of what its rate says")
-    return up, down
+    up = _checked(lambda: carried(parent, Host("sender", UP_BIT_S), Host("receiver"), UP_BIT_S))
+    shaped = Host("receiver", down_bit_s=DOWN_BIT_S)
+    return up, _checked(lambda: carried(parent, Host("sender"), shaped, DOWN_BIT_S))
+
+
+def _checked(measure: Callable[[], float]) -> float:
+    for _ in range(TRIES):
+        share = measure()
+        if abs(share - 1) <= TOLERANCE:
+            return share
+    raise BenchmarkError(f"a shaped link carries {share:.3f} of what its rate says")
 
 
 def carried(parent: Path, sender: Host, receiver: Host, bit_s: float) -> float:

@@ -1,7 +1,7 @@
 """Who takes part in a swarm: how each is started as anyone would, and what its lines say. Pure.
 
 What they say becomes three events, the same for all: `up` when it listens,
-`figures` with what it has moved so far, and `done` when the last part is
+`figures` with what it has uploaded so far, and `done` when the last part is
 verified and on disk (or `figures` with `whole`, in which ours says it).
 """
 
@@ -19,7 +19,7 @@ from benchmarks.processes import Event, parse_json
 PORT = 6881
 RPC_PORT = 6800
 FIGURES_S = 0.2
-"""How often a client that has to be asked says what it has moved."""
+"""How often a client of which that can be chosen says what it has uploaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Seat:
 class Client:
     """A program. `command` starts it on a seat, `parse` makes an event of a line of its stdout.
 
-    `asked`: it says neither that it is up nor what it moves, and is asked over its JSON-RPC.
+    `asked`: it says neither that it is up nor what it uploads, and is asked over its JSON-RPC.
     """
 
     name: str
@@ -85,7 +85,6 @@ def parse_ours(line: bytes) -> Event | None:
         return {
             "event": "figures",
             "uploaded_bytes": event["uploaded_bytes"],
-            "downloaded_bytes": event["downloaded_bytes"],
             "whole": event["parts_done"] == event["parts"],
         }
     return event

@@ -35,6 +35,8 @@ GRACE_S = 60.0
 PATIENCE_BOUNDS = 8
 """How many T* any other may take."""
 LOOK_S = 0.05
+LAST_WORD_S = 1.2
+"""How long after the end the last of what was uploaded may be told."""
 WAITING = "at the gate"
 GATE = f"""echo '{{"event": "{WAITING}"}}'; : <"$0"; exec "$@\""""
 """For sh: wait until someone has the fifo open for writing, then become the program."""
@@ -76,7 +78,6 @@ class Crowd:
 
     scenario: Scenario
     size_bytes: int
-    network: Network
     seeders: Sequence[Player]
     leechers: Sequence[Player]
     gates: dict[float, Path]
@@ -102,6 +103,11 @@ class Crowd:
         """When it had everything, in T* from the first gate; infinite when it has not."""
         return leecher.timeline.done_s / self.bound_s if leecher.timeline.done else math.inf
 
+    def hear(self, opened_s: float) -> None:
+        """Note what everybody has said since the last time."""
+        for ear in self.ears:
+            ear.hear(opened_s)
+
     def uploaded_copies(self, now_s: float) -> float:
         """What the seeders have uploaded by now, as they say."""
         return sum(player.timeline.uploaded_by(now_s) for player in self.seeders) / self.size_bytes
@@ -118,7 +124,10 @@ def measure_crowd(
         opened_s = time.monotonic()
         watch(crowd, opened_s)
         window.close()
-        figures = figures_of(crowd)
+        wire_bytes = sum(network.sent_frame_bytes(player.host) for player in crowd.seeders)
+        time.sleep(LAST_WORD_S)
+        crowd.hear(opened_s)
+        figures = figures_of(crowd, wire_bytes)
         figures["cpu_s"] = sum(window.cpu_s[player.process.label] for player in crowd.players)
         figures["other_load"] = window.other_load
         for player in crowd.players:
@@ -175,7 +184,7 @@ def seat(scenario: Scenario, cast: Cast, composition: Composition, place: Place)
     if asked:
         ears.append(Ear(_start_asking(place, list(asked), seeders=len(scenario.seeders)), asked))
     seeders, leechers = players[: len(scenario.seeders)], players[len(scenario.seeders) :]
-    return Crowd(scenario, size_bytes, place.network, seeders, leechers, gates, ears)
+    return Crowd(scenario, size_bytes, seeders, leechers, gates, ears)
 
 
 def _start_asking(place: Place, addresses: list[str], *, seeders: int) -> Process:
@@ -202,8 +211,7 @@ def watch(crowd: Crowd, opened_s: float) -> None:
             while waiting and waiting[0] <= now_s:
                 # Read and write: opening a fifo only to write waits for a reader.
                 opened.enter_context(crowd.gates[waiting.pop(0)].open("r+b", buffering=0))
-            for ear in crowd.ears:
-                ear.hear(opened_s)
+            crowd.hear(opened_s)
             if all(player.timeline.done for player in crowd.leechers):
                 return
             for player in crowd.leechers:
@@ -216,14 +224,16 @@ def watch(crowd: Crowd, opened_s: float) -> None:
             time.sleep(LOOK_S)
 
 
-def figures_of(crowd: Crowd) -> Figures:
-    """What came of it, as told until now. Times of leechers are over T*; infinite: it is not done."""
-    timelines = [player.timeline for player in crowd.leechers]
+def figures_of(crowd: Crowd, wire_bytes: int) -> Figures:
+    """What came of it, as told until now; `wire_bytes` left the seeders in frames.
+
+    Times of leechers are over T*, from the first gate; infinite: it is not done.
+    """
     size_bytes = crowd.size_bytes
+    needed_bytes = size_bytes * len(crowd.leechers)
     done = sorted(crowd.done(player) for player in crowd.leechers)
     finished = sum(map(math.isfinite, done))
     alone = crowd.seeders[0].timeline if len(crowd.seeders) == 1 else Timeline()
-    wire_bytes = sum(crowd.network.sent_frame_bytes(player.host) for player in crowd.seeders)
     figures = {
         "finished": float(finished),
         "last": done[-1],
@@ -232,7 +242,7 @@ def figures_of(crowd: Crowd) -> Figures:
         "copies": sum(player.timeline.uploaded_bytes for player in crowd.seeders) / size_bytes,
         "wire_copies": wire_bytes * PAYLOAD_BYTES / FRAME_BYTES / size_bytes,
         "one_copy_s": alone.reached_s(size_bytes),
-        "downloaded": sum(timeline.downloaded_bytes for timeline in timelines) / size_bytes / len(timelines),
+        "sent": sum(player.timeline.uploaded_bytes for player in crowd.players) / needed_bytes,
     }
     for kind in {player.client.name for player in crowd.leechers}:
         of_kind = [player for player in crowd.leechers if player.client.name == kind]

@@ -4,7 +4,7 @@ MODE is `tuned` or `stock`. Says {"event": "ready", "port": ...} when it has
 checked what is in FOLDER; then reads peers to connect to from stdin, a line
 `HOST PORT` each; says `connected` when the first of them has answered, `done`
 when the torrent is finished, and `flushed` when what it had in memory is
-written; with `--figures S`, every S seconds how much payload it has moved.
+written; with `--figures S`, every S seconds how much payload it has uploaded.
 Ends on SIGTERM, and when stdin ends.
 """
 
@@ -70,7 +70,7 @@ def read_peers(handle: lt.torrent_handle, orders: queue.SimpleQueue[bool]) -> No
 class Watcher(threading.Thread):
     """Tells of the end of the check, of the first connection, of the download and of the writing.
 
-    And every `figures_s` what was moved.
+    And every `figures_s` of what was uploaded.
     """
 
     def __init__(self, session: lt.session, handle: lt.torrent_handle, figures_s: float) -> None:
@@ -93,9 +93,7 @@ class Watcher(threading.Thread):
                 self._tell_figures()
 
     def _tell_figures(self) -> None:
-        status = self._handle.status()
-        up_bytes, down_bytes = status.total_payload_upload, status.total_payload_download
-        say("figures", uploaded_bytes=up_bytes, downloaded_bytes=down_bytes)
+        say("figures", uploaded_bytes=self._handle.status().total_payload_upload)
 
     def _pass_on(self, kind: str) -> None:
         first = kind not in self._said

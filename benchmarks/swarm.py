@@ -29,7 +29,7 @@ COLUMNS = [
     Column("copies", "copies"),
     Column("on the wire", "wire_copies"),
     Column("first copy, s", "one_copy_s", 1),
-    Column("downloaded", "downloaded", 3),
+    Column("sent", "sent", 3),
     Column("all up, s", "up_s", 1),
     Column("CPU s", "cpu_s", 1),
     Column("others, %", "other_load", 0, 100),

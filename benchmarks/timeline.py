@@ -14,7 +14,6 @@ class Timeline:
 
     up_s: float = math.nan
     done_s: float = math.nan
-    downloaded_bytes: float = math.nan
     uploads: list[tuple[float, int]] = field(default_factory=list)
     """What it had uploaded, and when it said so."""
 
@@ -35,7 +34,6 @@ class Timeline:
             self.up_s = at_s
         if name == "figures":
             self.uploads.append((at_s, event["uploaded_bytes"]))
-            self.downloaded_bytes = event.get("downloaded_bytes", math.nan)
         if not self.done and (name == "done" or event.get("whole")):
             self.done_s = at_s
 

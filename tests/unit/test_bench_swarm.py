@@ -181,7 +181,7 @@ def line(event: str, **fields: object) -> bytes:
 def test_a_member_is_up_when_it_listens_and_whole_with_its_last_part() -> None:
     progress = {"uploaded_bytes": 3, "downloaded_bytes": 5, "parts": 9, "rate_bytes_s": 1}
     assert parse_ours(line("listening", port=1)) == {"event": "up"}
-    moved = {"event": "figures", "uploaded_bytes": 3, "downloaded_bytes": 5}
+    moved = {"event": "figures", "uploaded_bytes": 3}
     assert parse_ours(line("progress", **progress, parts_done=8)) == {**moved, "whole": False}
     assert parse_ours(line("progress", **progress, parts_done=9)) == {**moved, "whole": True}
     assert parse_ours(b"text") is None
@@ -197,14 +197,14 @@ def test_a_timeline_notes_the_first_time_of_all() -> None:
     timeline = Timeline()
     for at_s, event in (
         (1.0, {"event": "up"}),
-        (2.0, {"event": "figures", "uploaded_bytes": 10, "downloaded_bytes": 20, "whole": False}),
-        (3.0, {"event": "figures", "uploaded_bytes": 30, "downloaded_bytes": 40, "whole": True}),
+        (2.0, {"event": "figures", "uploaded_bytes": 10, "whole": False}),
+        (3.0, {"event": "figures", "uploaded_bytes": 30, "whole": True}),
         (4.0, {"event": "up"}),
         (5.0, {"event": "done"}),
     ):
         timeline.take(at_s, event)
     assert (timeline.up_s, timeline.done_s) == (1.0, 3.0)
-    assert (timeline.uploaded_bytes, timeline.downloaded_bytes) == (30, 40)
+    assert timeline.uploaded_bytes == 30
 
 
 def test_a_timeline_of_nothing_knows_nothing() -> None:
