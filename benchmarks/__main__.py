@@ -7,10 +7,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import compose, document, fans, idle, recheck, scale, startstop, steps, transfer
+from benchmarks import (
+    compose,
+    document,
+    fans,
+    idle,
+    recheck,
+    scale,
+    scenarios,
+    startstop,
+    steps,
+    swarm,
+    transfer,
+)
 from benchmarks.composition import workspace
 from benchmarks.plan import Plan
-from benchmarks.processes import BenchmarkError
+from benchmarks.processes import ROOT, BenchmarkError
 from benchmarks.report import Report
 from orchestra import humans
 
@@ -23,7 +35,10 @@ BENCHMARKS: dict[str, Callable[[Plan], Report]] = {
     "scale": scale.run,
     "start-stop": startstop.run,
     "steps": steps.run,
+    "swarm": swarm.run,
 }
+SIZES_BYTES = {"swarm": scenarios.SIZE_BYTES}
+"""The file's, where it is not 1 GiB."""
 
 
 def size(text: str) -> int:
@@ -47,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("names", metavar="NAME", nargs="*", help="what to measure (default: everything)")
     parser.add_argument("--runs", type=int, default=5, help="runs of which the median counts (default: 5)")
-    parser.add_argument("--size", type=size, default=1 << 30, help="bytes in the file (default: 1G)")
+    parser.add_argument("--size", type=size, help="bytes in the file (default: 1G; 64M in a swarm)")
     parser.add_argument(
         "--parts", type=sizes, default=[1 << 20, 16384], help="part sizes of a transfer (default: 1M,16K)"
     )
@@ -55,7 +70,18 @@ def make_parser() -> argparse.ArgumentParser:
         "--only", metavar="WHO", type=lambda text: text.split(","), default=[],
         help="contenders, by their names or the start of them: ours,libtorrent,limit",
     )  # fmt: skip
-    parser.add_argument("--write", action="store_true", help="put the results into docs/performance.md")
+    parser.add_argument(
+        "--scenario", metavar="S", type=lambda text: text.split(","), default=[],
+        help=f"of a swarm, by their names: {', '.join(scenarios.SCENARIOS)} (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ours", metavar="DIR", type=Path, default=ROOT,
+        help="the checkout whose member.py and conductor.py make a swarm (default: this one)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--write", action="store_true",
+        help="put the results into docs/performance.md, those of a swarm into docs/swarm.md",
+    )  # fmt: skip
     return parser
 
 
@@ -69,11 +95,13 @@ def main() -> int:
     try:
         with workspace() as folder:
             for name in arguments.names or BENCHMARKS:
-                plan = plan_of(arguments, folder)
+                plan = plan_of(name, arguments, folder)
                 report = BENCHMARKS[name](plan)
                 for table in report.all_tables:
                     print(f"\n{table.as_text()}", flush=True)
-                if arguments.write:
+                if report.skipped:
+                    print(f"\n{name}: SKIPPED, {report.skipped}", flush=True)
+                elif arguments.write:
                     document.write(name, report, plan)
     except BenchmarkError as error:
         print(f"run.py bench: {error}", file=sys.stderr)
@@ -83,14 +111,16 @@ def main() -> int:
     return 0
 
 
-def plan_of(arguments: argparse.Namespace, folder: Path) -> Plan:
+def plan_of(name: str, arguments: argparse.Namespace, folder: Path) -> Plan:
     """The options as a plan."""
     return Plan(
         folder=folder,
         runs=arguments.runs,
-        size_bytes=arguments.size,
+        size_bytes=arguments.size or SIZES_BYTES.get(name, 1 << 30),
         part_sizes=tuple(arguments.parts),
         only=tuple(arguments.only),
+        scenarios=tuple(arguments.scenario),
+        ours=arguments.ours.resolve(),
     )
 
 

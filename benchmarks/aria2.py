@@ -33,6 +33,7 @@ OPTIONS = (
     "--seed-ratio=0.0",
     "--on-bt-download-complete=/bin/echo",
 )
+SEEDING = ("--check-integrity=true", "--bt-hash-check-seed=true")
 _ECHOED = re.compile(rb"[0-9a-f]{16} [0-9]+ ")
 """What aria2 has /bin/echo say: GID, number of files, path."""
 
@@ -40,8 +41,8 @@ _ECHOED = re.compile(rb"[0-9a-f]{16} [0-9]+ ")
 class Remote:
     """aria2's JSON-RPC at a port."""
 
-    def __init__(self, port: int) -> None:
-        self._url = f"http://{LOCAL}:{port}/jsonrpc"
+    def __init__(self, port: int, host: str = LOCAL) -> None:
+        self._url = f"http://{host}:{port}/jsonrpc"
 
     def call(self, method: str, *arguments: object) -> Any:
         """The result. Raises OSError."""
@@ -97,16 +98,20 @@ def fetch(scene: Scene, label: str, _seeders: Sequence[Seeder]) -> Leecher:
 
 def start_seeding(stage: Stage, torrent: Path, folder: Path, label: str) -> Process:
     """aria2 with what `folder` has, which it checks, and then announces."""
-    options = (f"--dir={folder}", "--check-integrity=true", "--bt-hash-check-seed=true")
-    return _start(stage, label, *options, str(torrent))
+    return _start(stage, label, f"--dir={folder}", *SEEDING, str(torrent))
 
 
 def _start(stage: Stage, label: str, *arguments: str) -> Process:
-    command = [need("aria2c", "aria2"), *OPTIONS, f"--listen-port={_free_port()}", *arguments]
-    return stage.start(command, label=label, parse=_parse)
+    return stage.start(command_of(_free_port(), *arguments), label=label, parse=parse_echo)
 
 
-def _parse(line: bytes) -> Event | None:
+def command_of(port: int, *arguments: str) -> list[str]:
+    """The command of an aria2 that listens at that port. Raises Skip where there is none."""
+    return [need("aria2c", "aria2"), *OPTIONS, f"--listen-port={port}", *arguments]
+
+
+def parse_echo(line: bytes) -> Event | None:
+    """`done` when it has run the program."""
     return {"event": "done"} if _ECHOED.match(line) else None
 
 

@@ -1,29 +1,48 @@
-"""docs/performance.md: each benchmark's block in it, which --write replaces. The prose around is by hand.
+"""The documents: each benchmark's block in its own, which --write replaces. The prose around is by hand.
 
-Main thread. A block stands between two comments that name its benchmark.
+Main thread. A block stands between two comments that name its benchmark, or a section of it.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from importlib import metadata
+from pathlib import Path
 
-from benchmarks import machine
-from benchmarks.picture import draw
+from benchmarks import curves, machine, picture
 from benchmarks.plan import Plan
 from benchmarks.processes import ROOT, BenchmarkError
 from benchmarks.report import Report
 
-DOCUMENT = ROOT / "docs" / "performance.md"
-PICTURE = ROOT / "docs" / "performance.svg"
+PERFORMANCE = ROOT / "docs" / "performance.md"
+SWARM = ROOT / "docs" / "swarm.md"
+DOCUMENTS = {"swarm": SWARM}
+"""Where a benchmark stands that is not in docs/performance.md."""
 
 
 def write(name: str, report: Report, plan: Plan) -> None:
-    """Put a report into the document, and its bars into the picture. Raises BenchmarkError."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    DOCUMENT.write_text(replaced(text, name, body(report, conditions(plan))), encoding="utf-8")
-    if report.bars:
-        PICTURE.write_text(draw(report.bars), encoding="utf-8")
+    """Put a report into its document, and its curves or bars into the picture. Raises BenchmarkError."""
+    document = DOCUMENTS.get(name, PERFORMANCE)
+    blocks = dict(report.sections) if report.partial else {name: report, **report.sections}
+    text = document.read_text(encoding="utf-8")
+    for block, section in blocks.items():
+        shown = body(section, conditions(plan, report.measured_with), picture_of(document).name)
+        text = replaced(text, block, shown)
+    document.write_text(text, encoding="utf-8")
+    if not report.partial and (drawn := draw(report)):
+        picture_of(document).write_text(drawn, encoding="utf-8")
+
+
+def picture_of(document: Path) -> Path:
+    """The picture that belongs to a document."""
+    return document.with_suffix(".svg")
+
+
+def draw(report: Report) -> str:
+    """The SVG of a report; empty when it has no picture."""
+    if report.curves:
+        return curves.draw(report.curves)
+    return picture.draw(report.bars) if report.bars else ""
 
 
 def replaced(text: str, name: str, new: str) -> str:
@@ -32,23 +51,29 @@ def replaced(text: str, name: str, new: str) -> str:
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
-        raise BenchmarkError(f"{DOCUMENT} has no block between {begin} and {end}")
+        raise BenchmarkError(f"the document has no block between {begin} and {end}")
     return f"{before}{begin}\n{new}\n{end}{after}"
 
 
-def body(report: Report, measured_on: str) -> str:
-    """A report as Markdown, with the picture where there are bars for it."""
-    picture = [f"![Bars of MB/s and of CPU seconds a GiB]({PICTURE.name})"] if report.bars else []
-    tables = [table.as_markdown() for table in report.all_tables]
-    return "\n\n".join([report.note, f"*{measured_on}*", *picture, *tables])
+def body(report: Report, measured_on: str, picture_name: str = PERFORMANCE.with_suffix(".svg").name) -> str:
+    """A report as Markdown, with the picture where there is one for it; its sections stand elsewhere."""
+    shown = []
+    if report.bars:
+        shown = [f"![Bars of MB/s and of CPU seconds a GiB]({picture_name})"]
+    elif report.curves:
+        shown = [f"![Leechers that have the file, over time]({picture_name})"]
+    note = [report.note] if report.note else []
+    tables = [table.as_markdown() for table in report.own_tables]
+    return "\n\n".join([*note, f"*{measured_on}*", *shown, *tables])
 
 
-def conditions(plan: Plan) -> str:
+def conditions(plan: Plan, measured_with: str = "") -> str:
     """When, where and how often it was measured."""
     today = dt.datetime.now(dt.timezone.utc).date().isoformat()
     where = "in memory (tmpfs)" if plan.folder.is_relative_to("/dev/shm") else f"on {plan.folder.anchor}"
+    more = f"; {measured_with}" if measured_with else ""
     return (
-        f"{today}; {machine.description()}; libtorrent {_libtorrent_version()}; files {where}; "
+        f"{today}; {machine.description()}; libtorrent {_libtorrent_version()}{more}; files {where}; "
         f"{'one run' if plan.runs == 1 else f'medians of {plan.runs} runs'}"
     )
 

@@ -1,6 +1,6 @@
 """The same work without any protocol: what a Python program with two threads can reach at best.
 
-`peer_limit.py send FILE` listens and sends FILE to whoever connects;
+`peer_limit.py send FILE [HOST]` listens and sends FILE to whoever connects;
 `peer_limit.py receive FILE SIZE` reads `HOST PORT` from stdin, connects,
 receives SIZE bytes, writes them to FILE and computes their SHA-1 in a second
 thread, with memory like ours. Events as of peer_libtorrent.py.
@@ -30,9 +30,9 @@ def say(event: str, **fields: object) -> None:
     os.write(1, (json.dumps({"event": event, **fields}) + "\n").encode())
 
 
-def send(path: str) -> None:
+def send(path: str, host: str = "127.0.0.1") -> None:
     """Send the file to each caller, one after the other; for ever."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, open(path, "rb") as file:
+    with socket.create_server((host, 0)) as listener, open(path, "rb") as file:
         size_bytes = os.fstat(file.fileno()).st_size
         say("ready", port=listener.getsockname()[1])
         while True:
@@ -83,7 +83,7 @@ def receive(path: str, size_bytes: int) -> None:
 def main() -> None:
     """Run until told to end."""
     if sys.argv[1] == "send":
-        send(sys.argv[2])
+        send(*sys.argv[2:])
     else:
         receive(sys.argv[2], int(sys.argv[3]))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from xml.sax.saxutils import escape
 
+from benchmarks import svg
 from benchmarks.report import Bar
 
 NAMES_WIDTH = 210
@@ -13,21 +13,17 @@ VALUE_WIDTH = 70
 ROW_HEIGHT = 22
 HEAD_HEIGHT = 44
 WIDTH = NAMES_WIDTH + 2 * (BARS_WIDTH + VALUE_WIDTH) + 10
-OURS, THEIRS, INK, PAPER = "#b3541e", "#9aa5b1", "#1f2933", "#ffffff"
-STYLE = "font-family:sans-serif;font-size:13px"
+OURS, THEIRS = "#b3541e", "#9aa5b1"
+TITLE = "Speed and CPU time of one seeder to one leecher"
 
 
 def draw(bars: Sequence[Bar]) -> str:
     """The SVG: a row a bar, under the name of its group; speed at the left, cost at the right."""
     groups = list(dict.fromkeys(bar.group for bar in bars))
     height = HEAD_HEIGHT + ROW_HEIGHT * (len(bars) + len(groups)) + 10
-    size = f'width="{WIDTH}" height="{height}"'
     elements = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {WIDTH} {height}" style="{STYLE}">',
-        "<title>Speed and CPU time of one seeder to one leecher</title>",
-        f'<rect {size} fill="{PAPER}"/>',
-        _text(_column_x(0), 26, "MB/s, more is better", bold=True),
-        _text(_column_x(1), 26, "CPU s/GiB, less is better", bold=True),
+        svg.text(_column_x(0), 26, "MB/s, more is better", bold=True),
+        svg.text(_column_x(1), 26, "CPU s/GiB, less is better", bold=True),
     ]
     scales = [
         max((bar.megabytes_s for bar in bars), default=1.0),
@@ -35,17 +31,17 @@ def draw(bars: Sequence[Bar]) -> str:
     ]
     y = HEAD_HEIGHT
     for group in groups:
-        elements.append(_text(10, y + 15, group, bold=True))
+        elements.append(svg.text(10, y + 15, group, bold=True))
         y += ROW_HEIGHT
         for bar in (bar for bar in bars if bar.group == group):
             elements += _row(bar, y, scales)
             y += ROW_HEIGHT
-    return "\n".join([*elements, "</svg>"]) + "\n"
+    return svg.document(TITLE, WIDTH, height, elements, font_px=13)
 
 
 def _row(bar: Bar, y: int, scales: Sequence[float]) -> list[str]:
     colour = OURS if bar.name.startswith("ours") else THEIRS
-    elements = [_text(10, y + 15, bar.name)]
+    elements = [svg.text(10, y + 15, bar.name)]
     values = ((bar.megabytes_s, f"{bar.megabytes_s:,.0f}"), (bar.cpu_s_gib, f"{bar.cpu_s_gib:.2f}"))
     for column, (value, shown) in enumerate(values):
         x = _column_x(column)
@@ -53,14 +49,9 @@ def _row(bar: Bar, y: int, scales: Sequence[float]) -> list[str]:
         elements.append(
             f'<rect x="{x}" y="{y + 3}" width="{width:.1f}" height="{ROW_HEIGHT - 6}" fill="{colour}"/>'
         )
-        elements.append(_text(x + round(width) + 6, y + 15, shown))
+        elements.append(svg.text(x + round(width) + 6, y + 15, shown))
     return elements
 
 
 def _column_x(column: int) -> int:
     return NAMES_WIDTH + column * (BARS_WIDTH + VALUE_WIDTH)
-
-
-def _text(x: int, y: int, text: str, *, bold: bool = False) -> str:
-    weight = ' font-weight="bold"' if bold else ""
-    return f'<text x="{x}" y="{y}" fill="{INK}"{weight}>{escape(text)}</text>'

@@ -9,19 +9,25 @@ from pathlib import Path
 
 from benchmarks.composition import Composition, cut, write_random
 from benchmarks.measure import Figures, Series, measure_rounds
+from benchmarks.processes import ROOT
 
 NAME = "piece.bin"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The options. `folder` is removed at the end; `only`: see chosen_names."""
+    """The options. `folder` is removed at the end; `only`, `scenarios`: see chosen_names.
+
+    `ours` is the checkout whose programs are ours in a swarm.
+    """
 
     folder: Path
     runs: int
     size_bytes: int
     part_sizes: tuple[int, ...]
     only: tuple[str, ...] = ()
+    scenarios: tuple[str, ...] = ()
+    ours: Path = ROOT
 
     def file(self) -> Path:
         """The file, alone in its folder; made when it is first asked for."""

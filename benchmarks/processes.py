@@ -102,6 +102,17 @@ class Process:
                     raise BenchmarkError(f"{self.label} {why} without the event {name!r}\n{self.story()}")
                 self._news.wait(left_s)
 
+    def events(self, since: int = 0) -> list[tuple[float, Event]]:
+        """When each event so far came, and the event, but for the first `since`."""
+        with self._news:
+            return self._events[since:]
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will say no more."""
+        with self._news:
+            return self._ended
+
     def tell(self, text: str) -> float:
         """Write a line to its stdin; the moment before."""
         assert self._process.stdin is not None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from benchmarks.curves import Panel
 from benchmarks.measure import Series
 from benchmarks.tables import Mark, Table, marks_table, mib, number, percent
 
@@ -21,17 +22,34 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`note` says in a sentence or two what the figures are; Markdown."""
+    """`note` says in a sentence or two what the figures are; Markdown.
+
+    `curves` are for a picture, as `bars` are. `sections` are blocks of their
+    own in the document; `partial`: not everything was measured, and only they
+    are written. `measured_with` is a condition that not every benchmark has;
+    `skipped` says why nothing was measured.
+    """
 
     tables: Sequence[Table]
     marks: Sequence[Mark] = ()
     bars: Sequence[Bar] = ()
     note: str = ""
+    curves: Sequence[Panel] = ()
+    sections: Mapping[str, Report] = field(default_factory=dict)
+    partial: bool = False
+    measured_with: str = ""
+    skipped: str = ""
+
+    @property
+    def own_tables(self) -> list[Table]:
+        """The tables, and that of the marks where there are any."""
+        return [*self.tables, marks_table(self.marks)] if self.marks else list(self.tables)
 
     @property
     def all_tables(self) -> list[Table]:
-        """The tables, and that of the marks where there are any."""
-        return [*self.tables, marks_table(self.marks)] if self.marks else list(self.tables)
+        """The sections' tables, then its own."""
+        inner = [table for section in self.sections.values() for table in section.all_tables]
+        return [*inner, *self.own_tables]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 NOTHING = "-"
+NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,9 @@ class Table:
 
 
 def number(value: float, decimals: int = 2) -> str:
-    """A figure, a dash when there is none; thousands with a comma."""
+    """A figure, a dash when there is none, of a time "never"; thousands with a comma."""
+    if value == math.inf:
+        return NEVER
     return NOTHING if math.isnan(value) else f"{value:,.{decimals}f}"
 
 
