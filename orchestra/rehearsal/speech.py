@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from orchestra.decoder import Decoder
 from orchestra.errors import RemoteProtocolError
 from orchestra.geometry import Geometry
-from orchestra.wire import BLOCK_BYTES, PIECE_HEADER_BYTES, Blocks, BlockSpan, Decoder, Message
+from orchestra.wire import BLOCK_BYTES, PIECE_HEADER_BYTES, Blocks, BlockSpan, Message
 
 QUANTUM_BLOCKS = 4
 SHORT_BYTES = 9
@@ -17,7 +18,7 @@ class Speech:
     """Decodes what members say. The same bytes, said to a hundred peers, are decoded once."""
 
     def __init__(self, geometry: Geometry) -> None:
-        self._decoder = Decoder(geometry.parts, geometry.part_size_bytes)
+        self._decoder = Decoder(geometry.parts, geometry.part_size_bytes, fast=True)
         self._short: dict[bytes, list[Message]] = {}
         self._last = b""
         self._said: list[Message] = []
