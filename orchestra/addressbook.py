@@ -4,12 +4,18 @@ Pure; owned by the orchestrator; the clock is given. An address is known or
 connected. A failed one waits twice as long each time, and is forgotten when it
 has failed too often. Hosts on this machine share one address, so there a
 banned peer is known by its peer id alone.
+
+What peers tell of one another is hearsay: bounded for each of them and in all,
+tried last, given up sooner, and forgotten when nobody says it any more. An
+address that has answered is hearsay no longer.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
 
 from orchestra.addresses import is_loopback
 from orchestra.messages import Address
@@ -18,6 +24,13 @@ MAX_KNOWN = 2000
 FIRST_RETRY_S = 2.0
 LONGEST_RETRY_S = 300.0
 MAX_FAILURES = 8
+MAX_HEARSAY = 1000
+"""Addresses known by hearsay alone: half of the book at most."""
+MAX_FROM_ONE = 100
+"""Addresses known by hearsay from one source."""
+MAX_PORTS = 3
+"""Addresses of one host, but for this machine, of which hearsay adds no more."""
+MAX_HEARSAY_FAILURES = 2
 
 
 @dataclass(slots=True)
@@ -26,6 +39,8 @@ class _Entry:
     failures: int = 0
     in_use: bool = False
     by_hand: bool = False
+    heard_from: set[str] = field(default_factory=set)
+    """Who has said so; empty when it is known, and no hearsay."""
 
 
 class AddressBook:
@@ -37,6 +52,8 @@ class AddressBook:
         self._banned_hosts: set[str] = set()
         self._banned_ids: set[bytes] = set()
         self._own: set[Address] = set()
+        self._told_by: Counter[str] = Counter()
+        """How many addresses are in the book by whose hearsay."""
 
     def add(self, addresses: tuple[Address, ...], now_s: float, *, by_hand: bool = False) -> None:
         """Learn addresses; those given by hand are never forgotten."""
@@ -48,20 +65,82 @@ class AddressBook:
                 if len(self._entries) >= MAX_KNOWN and not by_hand:
                     continue
                 self._entries[address] = _Entry(now_s, by_hand=by_hand)
-            elif not entry.in_use and entry.failures:
+                continue
+            self._confirm(entry)
+            if not entry.in_use and entry.failures:
                 # A conductor that names it again has heard from it since: worth a new try soon.
                 entry.retry_at_s = min(entry.retry_at_s, now_s + FIRST_RETRY_S)
 
-    def take(self, now_s: float) -> Address | None:
-        """A random address whose time has come, or None; it is in use until `release`."""
+    def hear_of(self, addresses: Iterable[Address], now_s: float, source: str) -> None:
+        """`source` says that these can be dialled. What exceeds the bounds is not taken."""
+        hearsay = sum(bool(entry.heard_from) for entry in self._entries.values())
+        ports = Counter(host for host, _ in self._entries)
+        for address in addresses:
+            if self._told_by[source] >= MAX_FROM_ONE:
+                return
+            if address in self._own or self.is_banned(address[0], b""):
+                continue
+            entry = self._entries.get(address)
+            if entry is None:
+                crowded = ports[address[0]] >= MAX_PORTS and not is_loopback(address[0])
+                if crowded or hearsay >= MAX_HEARSAY or len(self._entries) >= MAX_KNOWN:
+                    continue
+                entry = self._entries[address] = _Entry(now_s)
+                hearsay += 1
+                ports[address[0]] += 1
+            elif not entry.heard_from or source in entry.heard_from:
+                continue
+            entry.heard_from.add(source)
+            self._told_by[source] += 1
+
+    def forget(self, addresses: Iterable[Address], source: str) -> None:
+        """`source` says that these are gone: they are, if nobody else has said that they are there."""
+        for address in addresses:
+            entry = self._entries.get(address)
+            if entry is None or source not in entry.heard_from or entry.in_use:
+                continue
+            if len(entry.heard_from) > 1:
+                entry.heard_from.remove(source)
+                self._unsay(source)
+            else:
+                self._remove(address)
+
+    def _confirm(self, entry: _Entry) -> None:
+        """It is hearsay no longer."""
+        for source in entry.heard_from:
+            self._unsay(source)
+        entry.heard_from.clear()
+
+    def _unsay(self, source: str) -> None:
+        self._told_by[source] -= 1
+        if not self._told_by[source]:
+            del self._told_by[source]
+
+    def _remove(self, address: Address) -> None:
+        entry = self._entries.pop(address, None)
+        if entry is not None:
+            self._confirm(entry)
+
+    def take(
+        self,
+        now_s: float,
+        *,
+        but: Collection[Address] = (),
+        rank: Callable[[Address], int] | None = None,
+    ) -> Address | None:
+        """An address whose time has come, or None; it is in use until `release`.
+
+        What is no hearsay comes first; then the highest `rank`, without it a random one. None of `but`.
+        """
         ready = [
             address
             for address, entry in self._entries.items()
-            if not entry.in_use and entry.retry_at_s <= now_s
+            if not entry.in_use and entry.retry_at_s <= now_s and address not in but
         ]
+        ready = [address for address in ready if not self._entries[address].heard_from] or ready
         if not ready:
             return None
-        chosen = self._rng.choice(ready)
+        chosen = self._rng.choice(ready) if rank is None else max(ready, key=rank)
         self._entries[chosen].in_use = True
         return chosen
 
@@ -76,8 +155,11 @@ class AddressBook:
             return
         entry.in_use = False
         entry.failures = 0 if worked else entry.failures + 1
-        if entry.failures >= MAX_FAILURES and not entry.by_hand:
-            del self._entries[address]
+        if worked:
+            self._confirm(entry)
+        most = MAX_HEARSAY_FAILURES if entry.heard_from else MAX_FAILURES
+        if entry.failures >= most and not entry.by_hand:
+            self._remove(address)
             return
         wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0**entry.failures)
         entry.retry_at_s = max(entry.retry_at_s, now_s + wait_s * self._rng.uniform(0.75, 1.25))
@@ -91,7 +173,7 @@ class AddressBook:
     def is_own(self, address: Address) -> None:
         """A dialled address turned out to be ourselves."""
         self._own.add(address)
-        self._entries.pop(address, None)
+        self._remove(address)
 
     def ban(self, host: str, peer_id: bytes) -> None:
         """Never again talk to a peer that sent wrong data."""
@@ -99,7 +181,7 @@ class AddressBook:
         if not is_loopback(host):
             self._banned_hosts.add(host)
             for address in [address for address in self._entries if address[0] == host]:
-                del self._entries[address]
+                self._remove(address)
 
     def is_banned(self, host: str, peer_id: bytes) -> bool:
         """True when this host or this peer id was banned."""

@@ -1,7 +1,7 @@
 """Which addresses that strangers name may be dialled, or handed on.
 
-Pure; any thread. Used for what a conductor tells a member, and for what a
-conductor tells about its members.
+Pure; any thread. Used for what a conductor tells a member, for what a
+conductor tells about its members, and for what members tell of one another.
 """
 
 from __future__ import annotations
@@ -30,6 +30,23 @@ def can_dial(address: Address) -> bool:
     if isinstance(literal, ipaddress.IPv4Address):
         return literal.packed[0] != 0 and literal.packed != b"\xff\xff\xff\xff"
     return literal.ipv4_mapped is None and not literal.is_link_local
+
+
+def within_reach(host: str, address: Address) -> bool:
+    """Whether somebody at `host` could dial `address`, a literal, and so may be told of it or name it.
+
+    An address on this machine means nothing elsewhere, one of a private network nothing outside.
+    """
+    if is_loopback(host):
+        return True
+    return not is_loopback(address[0]) and (_is_private(host) or not _is_private(address[0]))
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(normal_host(host)).is_private
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

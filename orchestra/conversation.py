@@ -14,6 +14,7 @@ from orchestra.downloads import Downloads
 from orchestra.errors import RemoteProtocolError
 from orchestra.extension import (
     HANDSHAKE_ID,
+    PEX_ID,
     UPLOAD_ONLY_ID,
     decode_extension_handshake,
     encode_extension_handshake,
@@ -21,6 +22,7 @@ from orchestra.extension import (
 from orchestra.geometry import Geometry
 from orchestra.news import News
 from orchestra.peer import Peer
+from orchestra.pex import Exchange
 from orchestra.picker import Picker
 from orchestra.service import Service
 from orchestra.text import safe
@@ -57,13 +59,20 @@ class Conversation:
     """Hears every message but blocks, and answers where the answer is not for a policy to decide."""
 
     def __init__(
-        self, geometry: Geometry, picker: Picker, downloads: Downloads, service: Service, news: News
+        self,
+        geometry: Geometry,
+        picker: Picker,
+        downloads: Downloads,
+        service: Service,
+        news: News,
+        exchange: Exchange,
     ) -> None:
         self._geometry = geometry
         self._picker = picker
         self._downloads = downloads
         self._service = service
         self._news = news
+        self._exchange = exchange
 
     def greet(self, peer: Peer, listen_port: int, now_s: float) -> None:
         """Tell a new peer what we have (BEP 3) and who we are (BEP 10)."""
@@ -169,12 +178,14 @@ class Conversation:
     def _hear_extended(self, peer: Peer, extended_id: int, payload: bytes, now_s: float) -> None:
         """A message of the extension protocol (BEP 10); those that we did not offer are ignored."""
         if extended_id == HANDSHAKE_ID:
-            self._got_extension_handshake(peer, payload)
+            self._got_extension_handshake(peer, payload, now_s)
+        elif extended_id == PEX_ID:
+            self._exchange.heard(peer, payload, now_s, complete=self._picker.have.complete)
         elif extended_id == UPLOAD_ONLY_ID and len(payload) == 1:
             peer.upload_only = payload != b"\0"
         self.show_interest(peer, now_s)
 
-    def _got_extension_handshake(self, peer: Peer, payload: bytes) -> None:
+    def _got_extension_handshake(self, peer: Peer, payload: bytes, now_s: float) -> None:
         peer.hellos += 1
         if peer.hellos > MAX_HELLOS:
             raise RemoteProtocolError("too many extension handshakes")
@@ -185,6 +196,8 @@ class Conversation:
         peer.our_host = hello.our_host or peer.our_host
         if hello.upload_only is not None:
             peer.upload_only = hello.upload_only
+        if hello.pex_id is not None:
+            self._exchange.agreed(peer, hello.pex_id, now_s)
         _log.info("%s is %s", peer.host, peer.client)
 
     def is_over(self, peer: Peer) -> bool:

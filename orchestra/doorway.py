@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,9 +18,16 @@ from orchestra.bitfield import Bitfield
 from orchestra.fast import Fast, canonical_set
 from orchestra.messages import Accepted, Address, LinkUp
 from orchestra.peer import Link, Peer
+from orchestra.priority import own_hosts, priority
 from orchestra.rate import Rate
 
 MAX_PEERS = 128
+DIALLED_UP_TO = 64
+"""Connections up to which we dial: the others are for those who call, so that a newcomer finds room."""
+SPARE_PEERS = 4
+"""Callers who are let in although all is full, to see whether another one gives way."""
+SETTLED_S = 60.0
+"""A peer that has been here for less does not give way yet."""
 MAX_HALF_OPEN = 16
 MAX_PER_HOST = 3
 MAX_DEPARTED = 200
@@ -60,6 +67,12 @@ class _HalfOpen:
     dialled: Address | None
 
 
+def _is_idle(peer: Peer, now_s: float) -> bool:
+    """It has been here for a while, and neither gives nor takes."""
+    moves = peer.down.bytes_s(now_s) or peer.up.bytes_s(now_s) or peer.outstanding or peer.asked
+    return not moves and now_s - peer.since_s >= SETTLED_S
+
+
 class Doorway:
     """Lets peers in. `peers` are those who are in already: the swarm's, only read here."""
 
@@ -71,6 +84,7 @@ class Doorway:
         self._peer_id = peer_id
         self._links = links
         self._peers = peers
+        self._rng = rng
         self._half_open: dict[int, _HalfOpen] = {}
         self._departed: dict[int, tuple[str, bytes]] = {}
         self._next_key = 1
@@ -86,9 +100,16 @@ class Doorway:
         return len(self._half_open)
 
     def dial_more(self, now_s: float) -> None:
-        """Connect to known addresses, as far as there is room."""
-        while self.connections < MAX_PEERS and len(self._half_open) < MAX_HALF_OPEN:
-            address = self.book.take(now_s)
+        """Connect to known addresses, as far as there is room, those of the best priority first (BEP 40).
+
+        Room for callers is left as soon as somebody here is of use.
+        """
+        of_use = any(peer.interesting or peer.wants for peer in self._peers.values())
+        room = DIALLED_UP_TO if of_use else MAX_PEERS
+        connected = {peer.contact for peer in self._peers.values() if peer.contact}
+        rank = self._ranking()
+        while self.connections < room and len(self._half_open) < MAX_HALF_OPEN:
+            address = self.book.take(now_s, but=connected, rank=rank)
             if address is None:
                 return
             key = self._new_key()
@@ -100,13 +121,39 @@ class Doorway:
                 return
             self._half_open[key] = _HalfOpen(link, address[0], address)
 
+    def _our_hosts(self) -> dict[bool, str]:
+        return own_hosts((peer.host, peer.our_host) for peer in self._peers.values())
+
+    def _priorities(self) -> Callable[[str], int | None]:
+        """BEP 40's priority of a host; None where it is not known, on our own host too: ports would count."""
+        ours = self._our_hosts()
+
+        def of_host(host: str) -> int | None:
+            seen = ours.get(":" in host)
+            return None if seen is None or seen == host else priority((seen, 0), (host, 0))
+
+        return of_host
+
+    def _ranking(self) -> Callable[[Address], int] | None:
+        """Addresses by priority, with the same chances for one that has none; None if no address has one."""
+        if not self._our_hosts():
+            return None
+        of_host = self._priorities()
+
+        def rank(address: Address) -> int:
+            known = of_host(address[0])
+            return self._rng.getrandbits(32) if known is None else known
+
+        return rank
+
     def accepted(self, message: Accepted) -> None:
         """Somebody calls: let the handshake begin, or close at once when there is no room."""
         host = message.address[0]
         hosts = [peer.host for peer in self._peers.values()]
         hosts += [half.host for half in self._half_open.values()]
         crowded = not is_loopback(host) and hosts.count(host) >= MAX_PER_HOST
-        if crowded or self.connections >= MAX_PEERS or self.book.is_banned(host, b""):
+        room = MAX_PEERS if self._priorities()(host) is None else MAX_PEERS + SPARE_PEERS
+        if crowded or self.connections >= room or self.book.is_banned(host, b""):
             self._links.refuse(message.sock)
             return
         key = self._new_key()
@@ -154,7 +201,32 @@ class Doorway:
         for twin in self._peers.values():
             if twin.peer_id == peer.peer_id and not twin.closing and not peer.closing:
                 self._close_one_of_two(twin, peer, now_s)
+        if not peer.closing:
+            self._make_room(peer, now_s)
         return peer
+
+    def _make_room(self, new: Peer, now_s: float) -> None:
+        """Where all is full, an idle peer of lower priority (BEP 40) gives way to `new`, else `new` goes.
+
+        So a newcomer gets in even where many are connected to all, and who only holds connections
+        open does not keep it out. A peer that gives or takes is never sent away for it.
+        """
+        present = [peer for peer in self._peers.values() if not peer.closing]
+        if len(present) < MAX_PEERS:
+            return
+        of_host = self._priorities()
+        ranked = {
+            peer.key: rank
+            for peer in present
+            if _is_idle(peer, now_s) and (rank := of_host(peer.host)) is not None
+        }
+        worst = min(ranked, key=ranked.__getitem__, default=None)
+        theirs = of_host(new.host)
+        gives_way = worst is not None and theirs is not None and theirs > ranked[worst]
+        loser = self._peers[worst] if worst is not None and gives_way else new
+        if loser.dialled:
+            self.book.rest(loser.dialled, now_s + REST_S)
+        loser.close("full" if loser is new else "gives way to another peer")
 
     def _close_one_of_two(self, old: Peer, new: Peer, now_s: float) -> None:
         """Both sides dialled: both must keep the same connection, that of the greater peer id."""

@@ -17,6 +17,8 @@ from orchestra.errors import RemoteProtocolError
 
 CLIENT = f"Orchestra {__version__}"
 HANDSHAKE_ID = 0
+PEX_ID = 1
+"""What peers are to call a `ut_pex` message (BEP 11)."""
 UPLOAD_ONLY_ID = 2
 """What peers are to call a message that consists of one byte, `upload_only` alone: libtorrent says so."""
 LEAST_REQQ, MOST_REQQ = 1, 2000
@@ -27,6 +29,7 @@ class ExtensionHandshake:
     """What a peer says of itself: `client` is raw text, to be escaped; 0, "" or None where it said nothing.
 
     `upload_only`: it wants nothing (BEP 21). `our_host`: our address as it sees it.
+    `pex_id`: what it calls a `ut_pex` message (BEP 11), 0 when it takes none any more.
     """
 
     client: str = ""
@@ -34,6 +37,7 @@ class ExtensionHandshake:
     max_requests: int = 0
     upload_only: bool | None = None
     our_host: str = ""
+    pex_id: int | None = None
 
 
 def encode_extension_handshake(
@@ -42,7 +46,7 @@ def encode_extension_handshake(
     """Our handshake: our listening port, how many requests may wait, the peer's address as we see it,
     and that we want nothing (BEP 21), if that is so."""
     fields: dict[bytes, object] = {
-        b"m": {b"upload_only": UPLOAD_ONLY_ID},
+        b"m": {b"upload_only": UPLOAD_ONLY_ID, b"ut_pex": PEX_ID},
         b"p": port,
         b"reqq": max_requests,
         b"v": CLIENT.encode(),
@@ -66,12 +70,15 @@ def decode_extension_handshake(payload: bytes) -> ExtensionHandshake:
     port = fields.get(b"p")
     max_requests = fields.get(b"reqq")
     upload_only = fields.get(b"upload_only")
+    names = fields.get(b"m")
+    pex_id = names.get(b"ut_pex") if isinstance(names, dict) else None
     return ExtensionHandshake(
         client=client.decode("utf-8", "replace") if isinstance(client, bytes) else "",
         port=port if isinstance(port, int) and 0 < port < 65536 else 0,
         max_requests=min(max(max_requests, LEAST_REQQ), MOST_REQQ) if isinstance(max_requests, int) else 0,
         upload_only=bool(upload_only) if isinstance(upload_only, int) else None,
         our_host=_host(fields.get(b"yourip")),
+        pex_id=pex_id if isinstance(pex_id, int) and 0 <= pex_id < 256 else None,
     )
 
 

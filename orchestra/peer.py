@@ -115,6 +115,13 @@ class Peer:
     batch_sent_at_s: float = 0.0
 
     @property
+    def contact(self) -> Address | None:
+        """Where it may be dialled, as far as we know."""
+        if self.dialled is not None:
+            return self.dialled
+        return (self.host, self.listen_port) if self.listen_port else None
+
+    @property
     def downloads_too(self) -> bool:
         """True for a partial peer that has something or wants something."""
         return self.counted and not self.upload_only and (self.have.count > 0 or self.interested)

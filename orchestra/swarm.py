@@ -18,6 +18,7 @@ from orchestra.geometry import Geometry
 from orchestra.messages import Forget, Inbox, LinkUp, Received, Write
 from orchestra.news import News
 from orchestra.peer import Peer
+from orchestra.pex import Exchange
 from orchestra.picker import Picker
 from orchestra.rate import Rate
 from orchestra.service import UPLOAD_SLOTS, Service
@@ -57,7 +58,10 @@ class Swarm:
             extent_parts=extent_parts, rng=rng, now_s=now_s, slots=UPLOAD_SLOTS if gives else 0,
         )  # fmt: skip
         self.news = News()
-        self.conversation = Conversation(geometry, self.picker, self.downloads, self.service, self.news)
+        self.exchange = Exchange(self.peers, self.doorway.book)
+        self.conversation = Conversation(
+            geometry, self.picker, self.downloads, self.service, self.news, self.exchange
+        )
         self.down = Rate(now_s)
         self.listen_port = 0
         self._others_download = True
@@ -92,6 +96,7 @@ class Swarm:
         peer = self.peers[key]
         self.downloads.give_back(peer)
         del self.peers[key]
+        self.exchange.left(key)
         if peer.counted:
             self.picker.discount_peer(peer.have)
         self.doorway.peer_left(peer, now_s, of_no_use=self.conversation.is_over(peer))
@@ -175,6 +180,7 @@ class Swarm:
         self.service.tick(now_s)
         if self.has_source:
             self.sourced_at_s = now_s
+        self.exchange.tick(now_s)
         self.doorway.dial_more(now_s)
         self.downloads.fill_all(now_s)
 

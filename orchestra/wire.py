@@ -26,6 +26,8 @@ EXTENSION_PROTOCOL_BIT = 1 << 20
 """Bit 20 from the right of the reserved bytes: BEP 10."""
 FAST_BIT = 1 << 2
 """The third bit from the right of the reserved bytes: the fast extension, BEP 6."""
+OUR_EXTENSIONS = EXTENSION_PROTOCOL_BIT | FAST_BIT
+"""The reserved bytes of our handshake."""
 
 BlockSpan = tuple[int, int, int]
 """Part index, begin within the part, length: all in bytes but the index."""
@@ -202,7 +204,7 @@ class Handshake:
 
 def encode_handshake(info_hash: bytes, peer_id: bytes) -> bytes:
     """Our handshake: both arguments are 20 bytes."""
-    return PROTOCOL + (EXTENSION_PROTOCOL_BIT | FAST_BIT).to_bytes(8, "big") + info_hash + peer_id
+    return PROTOCOL + OUR_EXTENSIONS.to_bytes(8, "big") + info_hash + peer_id
 
 
 def decode_handshake(data: bytes) -> Handshake:

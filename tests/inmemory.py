@@ -47,13 +47,12 @@ from orchestra.messages import (
 from orchestra.orchestrator import Orchestrator, Phase, Ports, Task
 from orchestra.score import Score
 from orchestra.shipment import Shipment
-from orchestra.wire import EXTENSION_PROTOCOL_BIT, FAST_BIT, Blocks, Handshake
+from orchestra.wire import OUR_EXTENSIONS, Blocks, Handshake
 from tests.fakes import CountingBuffer, geometry_of
 
 LATENCY_S = 0.01
 DISK_S = 0.001
 UPLINK_BYTES_S = 1_000_000.0
-EXTENSIONS = EXTENSION_PROTOCOL_BIT | FAST_BIT
 PORT = 6881
 
 
@@ -323,7 +322,7 @@ class Member:
         """The other side's handshake has come."""
         if end.open:
             task = peer.orchestrator._task
-            self.hear(LinkUp(end.key, Handshake(EXTENSIONS, self.world.score.info_hash, task.peer_id)))
+            self.hear(LinkUp(end.key, Handshake(OUR_EXTENSIONS, self.world.score.info_hash, task.peer_id)))
 
     def refuse(self, sock: Any) -> None:
         sock.close("refused")

@@ -25,8 +25,8 @@ from orchestra.rehearsal.tally import Trace
 from orchestra.shipment import Shipment
 from orchestra.wire import (
     BLOCK_BYTES,
-    EXTENSION_PROTOCOL_BIT,
     HANDSHAKE_BYTES,
+    OUR_EXTENSIONS,
     PIECE_HEADER_BYTES,
     BlockSpan,
     Handshake,
@@ -206,7 +206,7 @@ class End:
     def up(self, peer_id: bytes) -> None:
         """The other side's handshake has arrived."""
         if self.open:
-            self.host.hear(LinkUp(self.key, Handshake(EXTENSION_PROTOCOL_BIT, self.host.info_hash, peer_id)))
+            self.host.hear(LinkUp(self.key, Handshake(OUR_EXTENSIONS, self.host.info_hash, peer_id)))
 
 
 class Host:
@@ -354,7 +354,7 @@ class Host:
         theirs: End = sock
         end = self.ends[key] = End(self, key)
         end.other, theirs.other = theirs, end
-        handshake = Handshake(EXTENSION_PROTOCOL_BIT, self.info_hash, theirs.host.peer_id)
+        handshake = Handshake(OUR_EXTENSIONS, self.info_hash, theirs.host.peer_id)
         self.soon.append(LinkUp(key, handshake))
         self._up_free_s = max(self._up_free_s, self.clock.now_s) + HANDSHAKE_BYTES / self._up_bytes_s
         theirs.word_s = self.clock.now_s + self.network.latency_s

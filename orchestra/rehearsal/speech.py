@@ -18,7 +18,7 @@ class Speech:
     """Decodes what members say. The same bytes, said to a hundred peers, are decoded once."""
 
     def __init__(self, geometry: Geometry) -> None:
-        self._decoder = Decoder(geometry.parts, geometry.part_size_bytes)
+        self._decoder = Decoder(geometry.parts, geometry.part_size_bytes, fast=True)
         self._short: dict[bytes, list[Message]] = {}
         self._last = b""
         self._said: list[Message] = []

@@ -23,6 +23,7 @@ from orchestra.wire import (
     EXTENSION_PROTOCOL_BIT,
     FAST_BIT,
     KEEP_ALIVE,
+    OUR_EXTENSIONS,
     BitfieldReceived,
     Blocks,
     Handshake,
@@ -51,7 +52,6 @@ PARTS, PART_BYTES = 100, 4 * BLOCK_BYTES
 IDENTITY = Identity(INFO_HASH, OUR_ID, PARTS, PART_BYTES)
 BUFFERS = 3
 KEY = 7
-OUR_BITS = EXTENSION_PROTOCOL_BIT | FAST_BIT
 CHOKE = encode_state(MessageId.CHOKE)
 
 
@@ -151,18 +151,18 @@ def test_who_dials_speaks_first(desk: Desk) -> None:
     with listener:
         desk.dial(netutils.address_of(listener.getsockname()))
         with ScriptedPeer(listener.accept()[0]) as peer:
-            assert peer.read_handshake() == Handshake(OUR_BITS, INFO_HASH, OUR_ID)
+            assert peer.read_handshake() == Handshake(OUR_EXTENSIONS, INFO_HASH, OUR_ID)
             assert desk.reports.nothing_more
             peer.send(encode_handshake(INFO_HASH, THEIR_ID))
-            assert desk.reports.next(LinkUp) == LinkUp(KEY, Handshake(OUR_BITS, INFO_HASH, THEIR_ID))
+            assert desk.reports.next(LinkUp) == LinkUp(KEY, Handshake(OUR_EXTENSIONS, INFO_HASH, THEIR_ID))
 
 
 def test_who_is_called_answers_only_those_who_know_the_composition(desk: Desk) -> None:
     _, peer = desk.called()
     peer.send(encode_handshake(INFO_HASH, THEIR_ID)[:48])
-    assert peer.read_handshake() == Handshake(OUR_BITS, INFO_HASH, OUR_ID)
+    assert peer.read_handshake() == Handshake(OUR_EXTENSIONS, INFO_HASH, OUR_ID)
     peer.send(THEIR_ID)
-    assert desk.reports.next(LinkUp) == LinkUp(KEY, Handshake(OUR_BITS, INFO_HASH, THEIR_ID))
+    assert desk.reports.next(LinkUp) == LinkUp(KEY, Handshake(OUR_EXTENSIONS, INFO_HASH, THEIR_ID))
 
 
 def test_a_caller_with_another_composition_learns_nothing_of_us(desk: Desk) -> None:

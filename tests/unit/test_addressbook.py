@@ -10,7 +10,9 @@ from orchestra.addressbook import (
     FIRST_RETRY_S,
     LONGEST_RETRY_S,
     MAX_FAILURES,
+    MAX_HEARSAY_FAILURES,
     MAX_KNOWN,
+    MAX_PORTS,
     AddressBook,
 )
 
@@ -153,3 +155,82 @@ def test_releasing_what_was_never_known_is_harmless(book: AddressBook) -> None:
     book.release(A, 0.0, worked=True)
     book.rest(A, 5.0)
     assert len(book) == 0
+
+
+# Hearsay
+
+
+def test_hearsay_is_tried_after_all_that_is_known(book: AddressBook) -> None:
+    book.hear_of([A], 0.0, "one")
+    book.add((B, C), 0.0)
+    assert {book.take(0.0), book.take(0.0)} == {B, C}
+    assert book.take(0.0) == A
+
+
+def test_hearsay_is_given_up_sooner(book: AddressBook) -> None:
+    book.hear_of([A], 0.0, "one")
+    for _ in range(MAX_HEARSAY_FAILURES):
+        assert book.take(10_000.0) == A
+        book.release(A, 0.0, worked=False)
+    assert len(book) == 0
+
+
+@pytest.mark.parametrize("confirmed", ["conductor", "handshake"])
+def test_what_a_conductor_names_or_has_answered_is_no_hearsay_any_more(
+    book: AddressBook, confirmed: str
+) -> None:
+    book.hear_of([A], 0.0, "one")
+    if confirmed == "conductor":
+        book.add((A,), 0.0)
+    else:
+        assert book.take(0.0) == A
+        book.release(A, 0.0, worked=True)
+    book.forget([A], "one")
+    assert len(book) == 1
+    for _ in range(MAX_FAILURES - 1):
+        assert book.take(1e9) == A
+        book.release(A, 0.0, worked=False)
+    assert len(book) == 1
+
+
+def test_only_who_said_so_can_take_it_back_and_not_while_it_is_in_use(book: AddressBook) -> None:
+    book.hear_of([A], 0.0, "one")
+    book.forget([A, B], "two")
+    assert len(book) == 1
+    assert book.take(0.0) == A
+    book.forget([A], "one")
+    assert len(book) == 1
+
+
+def test_hearsay_adds_few_ports_of_one_host_but_for_this_machine(book: AddressBook) -> None:
+    book.hear_of([("10.0.0.1", port) for port in range(1, 50)], 0.0, "one")
+    assert len(book) == MAX_PORTS
+    book.hear_of([("127.0.0.1", port) for port in range(1, 50)], 0.0, "two")
+    assert len(book) == MAX_PORTS + 49
+
+
+def test_hearsay_of_ourselves_and_of_the_banned_is_not_taken(book: AddressBook) -> None:
+    book.is_own(A)
+    book.ban(B[0], bytes(20))
+    book.hear_of([A, B], 0.0, "one")
+    assert len(book) == 0
+
+
+def test_what_is_forgotten_makes_room_for_more_of_the_same_source(book: AddressBook) -> None:
+    for number in range(1000):
+        address = (f"10.1.{number // 250}.{number % 250}", 1)
+        book.hear_of([address], 0.0, "one")
+        book.forget([address], "one")
+    assert len(book) == 0
+    assert not book._told_by
+
+
+# Ranks
+
+
+def test_the_highest_rank_goes_first_and_some_not_at_all(book: AddressBook) -> None:
+    book.add((A, B, C), 0.0)
+    ranks = {A: 1, B: 3, C: 2}
+    assert book.take(0.0, rank=ranks.__getitem__, but={B}) == C
+    assert book.take(0.0, rank=ranks.__getitem__) == B
+    assert book.take(0.0, rank=ranks.__getitem__) == A

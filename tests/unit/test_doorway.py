@@ -8,9 +8,21 @@ import random
 import pytest
 
 from netutils import Address
-from orchestra.doorway import MAX_DEPARTED, MAX_HALF_OPEN, MAX_PEERS, MAX_PER_HOST, REST_S, USEFUL_S, Doorway
+from orchestra.doorway import (
+    DIALLED_UP_TO,
+    MAX_DEPARTED,
+    MAX_HALF_OPEN,
+    MAX_PEERS,
+    MAX_PER_HOST,
+    REST_S,
+    SETTLED_S,
+    SPARE_PEERS,
+    USEFUL_S,
+    Doorway,
+)
 from orchestra.messages import Accepted, LinkUp
 from orchestra.peer import Peer
+from orchestra.priority import priority
 from orchestra.wire import Handshake
 from tests.fakes import INFO_HASH, OUR_ID, THEIR_ID, FakeLink, FakeLinks
 
@@ -246,3 +258,112 @@ def test_a_peer_is_closed_only_once(door: Door) -> None:
     peer.close("second")
     assert isinstance(peer.link, FakeLink)
     assert peer.link.closed == ["first"]
+
+
+# Whom to dial, and who gives way (BEP 40)
+
+OUR_HOST = "123.213.32.10"
+
+
+def crowd(door: Door, count: int, *, witnesses: int = 2) -> list[Peer]:
+    """So many callers, of which the first ones say where they see us."""
+    peers = []
+    for number in range(count):
+        peer = door.shake(door.call((f"10.{number}.1.1", 5000)), b"%020d" % number)
+        peer.our_host = OUR_HOST if number < witnesses else ""
+        peers.append(peer)
+    return peers
+
+
+def rank(host: str) -> int:
+    """BEP 40's priority of a host for us."""
+    found = priority((OUR_HOST, 0), (host, 0))
+    assert found is not None
+    return found
+
+
+def test_those_of_the_best_priority_are_dialled_first(door: Door) -> None:
+    crowd(door, 2)
+    addresses = [(f"{n + 20}.76.1.1", 6881) for n in range(MAX_HALF_OPEN * 3)]
+    door.dial(*addresses)
+    best = sorted(addresses, key=lambda address: rank(address[0]))[-MAX_HALF_OPEN:]
+    assert set(door.links.dialled.values()) == set(best)
+
+
+def test_without_two_hosts_that_say_where_they_see_us_the_order_is_random(door: Door) -> None:
+    crowd(door, 2, witnesses=1)
+    addresses = [(f"{n + 20}.76.1.1", 6881) for n in range(MAX_HALF_OPEN * 3)]
+    door.dial(*addresses)
+    best = sorted(addresses, key=lambda address: rank(address[0]))[-MAX_HALF_OPEN:]
+    assert set(door.links.dialled.values()) != set(best)
+
+
+def test_who_has_called_us_is_not_dialled(door: Door) -> None:
+    caller = door.shake(door.call(("10.0.0.1", 40_000)))
+    caller.listen_port = A[1]
+    assert door.dial(A) == []
+    door.leave(caller)
+    assert len(door.dial()) == 1
+
+
+def test_room_is_left_for_callers_once_somebody_is_of_use(door: Door) -> None:
+    peers = crowd(door, DIALLED_UP_TO)
+    assert len(door.dial(A)) == 1
+    peers[0].interesting = True
+    assert door.dial(B) == []
+    peers[0].interesting, peers[0].interested = False, True
+    assert door.dial() == []
+
+
+def newcomer(door: Door, *, better_than: str, worse: bool = False) -> Peer:
+    """A caller whose priority is better, or worse, than that of a host."""
+    hosts = (f"98.{n}.1.1" for n in range(256))
+    host = next(host for host in hosts if (rank(host) < rank(better_than)) is worse)
+    return door.shake(door.call((host, 5000)), b"newcomer-newcomer-20")
+
+
+def worst_of(peers: list[Peer]) -> Peer:
+    return min(peers, key=lambda peer: rank(peer.host))
+
+
+def test_when_all_is_full_the_idle_peer_of_the_worst_priority_gives_way_to_a_better_one(door: Door) -> None:
+    peers = crowd(door, MAX_PEERS)
+    door.now_s += SETTLED_S
+    worst = worst_of(peers)
+    new = newcomer(door, better_than=worst.host)
+    assert [peer for peer in (*peers, new) if peer.closing] == [worst]
+
+
+def test_a_newcomer_of_no_better_priority_goes_again(door: Door) -> None:
+    peers = crowd(door, MAX_PEERS)
+    door.now_s += SETTLED_S
+    new = newcomer(door, better_than=worst_of(peers).host, worse=True)
+    assert [peer for peer in (*peers, new) if peer.closing] == [new]
+
+
+@pytest.mark.parametrize("busy", ["gives", "takes", "owes", "waits", "new"])
+def test_a_peer_that_is_busy_or_new_does_not_give_way(door: Door, busy: str) -> None:
+    peers = crowd(door, MAX_PEERS)
+    door.now_s += SETTLED_S
+    worst = worst_of(peers)
+    match busy:
+        case "gives":
+            worst.down.add(1, door.now_s)
+        case "takes":
+            worst.up.add(1, door.now_s)
+        case "owes":
+            worst.outstanding.add(1)
+        case "waits":
+            worst.asked[0, 0, 1] = None
+        case "new":
+            worst.since_s = door.now_s
+    next_worst = worst_of([peer for peer in peers if peer is not worst])
+    new = newcomer(door, better_than=next_worst.host)
+    assert [peer for peer in (*peers, new) if peer.closing] == [next_worst]
+
+
+def test_only_a_few_callers_are_let_in_to_see_whether_somebody_gives_way(door: Door) -> None:
+    crowd(door, MAX_PEERS)
+    for number in range(SPARE_PEERS + 3):
+        door.doorway.accepted(Accepted(object(), (f"98.{number}.1.1", 5000)))
+    assert len(door.links.refused) == 3

@@ -17,7 +17,7 @@ from orchestra.extension import (
 def test_we_say_who_we_are_what_we_take_and_how_we_see_the_peer() -> None:
     version = f"Orchestra {__version__}".encode()
     assert encode_extension_handshake(port=6881, max_requests=500, your_host="10.0.0.7") == (
-        b"d1:md11:upload_onlyi2ee1:pi6881e4:reqqi500e1:v%d:%s6:yourip4:\x0a\x00\x00\x07e"
+        b"d1:md11:upload_onlyi2e6:ut_pexi1ee1:pi6881e4:reqqi500e1:v%d:%s6:yourip4:\x0a\x00\x00\x07e"
         % (len(version), version)
     )
 
@@ -43,7 +43,7 @@ def test_an_ipv6_peer_is_told_its_16_bytes_and_a_name_nothing() -> None:
 
 def test_what_we_say_is_understood_by_ourselves() -> None:
     said = encode_extension_handshake(port=6881, max_requests=500, your_host="10.0.0.7")
-    expected = ExtensionHandshake(f"Orchestra {__version__}", 6881, 500, our_host="10.0.0.7")
+    expected = ExtensionHandshake(f"Orchestra {__version__}", 6881, 500, our_host="10.0.0.7", pex_id=1)
     assert decode_extension_handshake(said) == expected
 
 
@@ -79,6 +79,11 @@ def test_what_we_say_is_understood_by_ourselves() -> None:
             ExtensionHandshake(our_host="2001:db8::1"),
         ),
         (b"d6:yourip5:12345e", ExtensionHandshake()),
+        (b"d1:md6:ut_pexi7eee", ExtensionHandshake(pex_id=7)),
+        (b"d1:md6:ut_pexi0eee", ExtensionHandshake(pex_id=0)),
+        (b"d1:md6:ut_pexi256eee", ExtensionHandshake()),
+        (b"d1:md6:ut_pexi-1eee", ExtensionHandshake()),
+        (b"d1:md6:ut_pex1:1ee", ExtensionHandshake()),
         (b"d6:youripi5ee", ExtensionHandshake()),
     ],
 )

@@ -14,8 +14,8 @@ LAYERS: dict[str, str] = {
     "pure": """
         addressbook addresses announce announcereply bencode bitfield census choker conversation
         decoder digestfeed doorway downloads errors extension fast flight flights gauge geometry
-        humans memory messages metainfo names news peer picker rate registry regular roster schedule
-        score scorelines service sharer shipment swarm text uploads wire
+        humans memory messages metainfo names news peer pex picker priority rate registry regular
+        roster schedule score scorelines service sharer shipment swarm text uploads wire
         """,
     # Files, sockets, and what threads are made of.
     "input and output": """

@@ -142,6 +142,21 @@ def test_without_a_conductor_a_member_named_by_hand_is_enough() -> None:
     check_end(made)
 
 
+def test_members_that_know_one_another_by_hearsay_alone_find_one_another() -> None:
+    made = world(9)
+    made.conductor_answers = False
+    hub = made.join()
+    one, two = (made.join(members=((hub.host, PORT),)) for _ in range(2))
+    # So slow that it is still at it when they hear of one another.
+    seeder = made.join(data=DATA, members=((hub.host, PORT),), uplink_bytes_s=100_000.0)
+    everybody = list(made.members.values())
+    made.run(lambda: all(len(member.orchestrator.swarm.peers) == 3 for member in everybody), limit_s=10)
+    hub.kill()
+    made.run(lambda: one.complete and two.complete, limit_s=120)
+    assert seeder.uploaded_bytes > len(DATA) / 2
+    check_end(made)
+
+
 def test_a_seeder_that_comes_late_is_found() -> None:
     made = world(6)
     made.join()
