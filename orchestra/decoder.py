@@ -42,8 +42,7 @@ _ONE_BYTE: dict[int, Message] = {
     MessageId.HAVE_ALL: HaveAll(),
     MessageId.HAVE_NONE: HaveNone(),
 }
-_PART_LISTS: dict[int, type[Haves | Suggestions | AllowedFast]] = {
-    MessageId.HAVE: Haves,
+_PART_LISTS: dict[int, type[Suggestions | AllowedFast]] = {
     MessageId.SUGGEST: Suggestions,
     MessageId.ALLOWED_FAST: AllowedFast,
 }
@@ -78,7 +77,7 @@ class Decoder:
             MessageId.EXTENDED: range(2, 2 + MAX_EXTENDED_BYTES + 1),
             MessageId.PORT: range(3, 4),
             **dict.fromkeys(_ONE_BYTE, range(1, 2)),
-            **dict.fromkeys(_PART_LISTS, range(5, 6)),
+            **dict.fromkeys([MessageId.HAVE, *_PART_LISTS], range(5, 6)),
             **dict.fromkeys([MessageId.REQUEST, *_BLOCK_LISTS], range(13, 14)),
         }
         if not fast:
@@ -122,11 +121,6 @@ class Decoder:
                         break
                     messages.append(Requests(blocks))
                     continue
-                if length == 5 and message_id == _HAVE_ID:
-                    position, indices = _decode_haves(buffer, position, end)
-                    messages.append(Haves(indices))
-                    run = None
-                    continue
             run = None
             following = self._decode_other(buffer, position, end, messages)
             if following == position:
@@ -147,6 +141,10 @@ class Decoder:
         self._check_length(message_id, length)
         if position + 4 + length > end:
             return position
+        if message_id == _HAVE_ID:
+            following, indices = _decode_haves(buffer, position, end)
+            messages.append(Haves(indices))
+            return following
         following = position + 4 + length
         self._take(message_id, buffer, position + 5, following, messages)
         return following
