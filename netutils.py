@@ -390,11 +390,3 @@ def _ready(sock: socket.socket) -> socket.socket:
     with contextlib.suppress(OSError):  # reset already: the first read will tell
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
-
-
-def limit_unsent(sock: socket.socket, limit_bytes: int) -> None:
-    """Let the system take no more from us than this while it has not sent it, where it can be told."""
-    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    if option is not None:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, option, limit_bytes)

@@ -20,13 +20,14 @@ from typing import Any
 
 import netutils
 from orchestra.buffers import Pool
-from orchestra.decoder import Decoder
+from orchestra.decoder import Decoder, missing_bytes
 from orchestra.errors import RemoteProtocolError
 from orchestra.landing import Landing
 from orchestra.messages import Address, BlocksSent, LinkClosed, LinkUp, Received
 from orchestra.shipment import Shipment
+from orchestra.socketflow import Arrival, Backlog
 from orchestra.text import safe
-from orchestra.wire import HANDSHAKE_BYTES, Blocks, Handshake, decode_handshake, encode_handshake
+from orchestra.wire import BLOCK_BYTES, HANDSHAKE_BYTES, Blocks, Handshake, decode_handshake, encode_handshake
 from orchestra.worker import Worker, start_thread
 
 DIAL_S = 10.0
@@ -34,11 +35,6 @@ HANDSHAKE_S = 10.0
 FEW_SLOTS = 4
 """How much of a landing to fill where no blocks come, 32 KiB: little at a time for the orchestrator
 to hear, since such messages are not bounded by the memory that they came in."""
-UNSENT_S = 0.025
-LEAST_UNSENT_BYTES = 64 * 1024
-MOST_UNSENT_BYTES = 4 << 20
-SPEED_S = 0.01
-"""Over how long the speed of a connection is taken, at least."""
 MAX_OUTBOX = 1000
 """Items that may wait for a peer; more means that it takes nothing in."""
 
@@ -169,12 +165,13 @@ class Connection(Worker):
 
     def _receive(self, sock: socket.socket, *, fast: bool) -> None:
         """Receive and decode until the connection ends. Raises EOFError, OSError, RemoteProtocolError."""
+        arrival = Arrival(sock)
         decoder = Decoder(self._identity.parts, self._identity.part_size_bytes, fast=fast)
         rest = b""
         while True:
-            # Wait without a buffer, so that a hundred idle peers hold none.
-            if not sock.recv(1, socket.MSG_PEEK):
-                raise EOFError
+            # Wait without a buffer, so that a hundred idle peers hold none; and for the rest of a block, not
+            # for each packet of it.
+            arrival.wait(min(missing_bytes(rest), BLOCK_BYTES))
             landing = self._pool.take()
             try:
                 rest = self._receive_into(sock, landing, rest, decoder)
@@ -199,49 +196,17 @@ class Connection(Worker):
             got = len(data)
         if got == 0:
             raise EOFError
-        messages, rest = landing.decode(len(rest) + got, decoder)
+        filled = len(rest) + got
+        messages, rest = landing.decode(filled, decoder)
         self._brings_blocks = any(message.__class__ is Blocks for message in messages)
         if self._brings_blocks:
             self._report(Received(self.key, messages, landing))
         else:
             landing.give_back()
-            # A keep-alive is no message, but a sign of life.
-            self._report(Received(self.key, messages, None))
+            if len(rest) < filled:
+                # A keep-alive is no message, but a sign of life.
+                self._report(Received(self.key, messages, None))
         return rest
-
-
-class _Backlog:
-    """Keeps what the system holds of a connection's data, and has not sent, to UNSENT_S of its speed.
-
-    A system takes megabytes from each connection and sends from all of them alike: then whose turn it is was
-    decided a second ago. It matters on slow lines only; on fast ones a long backlog saves calls.
-    """
-
-    def __init__(self) -> None:
-        self._limit_bytes = 0
-        self._since_s = time.monotonic()
-        self._sent_bytes = 0
-
-    def begin(self, sock: socket.socket) -> None:
-        """Nothing is known of the speed yet."""
-        self._set(sock, LEAST_UNSENT_BYTES)
-
-    def sent(self, sock: socket.socket, length_bytes: int) -> None:
-        """So much has been handed to the system."""
-        self._sent_bytes += length_bytes
-        now_s = time.monotonic()
-        elapsed_s = now_s - self._since_s
-        if elapsed_s < SPEED_S:
-            return
-        limit_bytes = int(self._sent_bytes / elapsed_s * UNSENT_S)
-        limit_bytes = min(max(limit_bytes, LEAST_UNSENT_BYTES), MOST_UNSENT_BYTES)
-        if not self._limit_bytes / 2 < limit_bytes < 2 * self._limit_bytes:
-            self._set(sock, limit_bytes)
-        self._since_s, self._sent_bytes = now_s, 0
-
-    def _set(self, sock: socket.socket, limit_bytes: int) -> None:
-        netutils.limit_unsent(sock, limit_bytes)
-        self._limit_bytes = limit_bytes
 
 
 class _Sender(Worker):
@@ -259,7 +224,7 @@ class _Sender(Worker):
         self._outbox = outbox
         self._shut = shut
         self._sock: socket.socket | None = None
-        self._backlog = _Backlog()
+        self._backlog = Backlog()
 
     def begin(self, sock: socket.socket) -> None:
         """Start sending on `sock`. Raises OSError when the system has no thread to spare."""

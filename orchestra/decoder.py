@@ -204,3 +204,10 @@ def _decode_haves(buffer: memoryview, position: int, end: int) -> tuple[int, lis
             break
         indices.append(index)
     return position + len(indices) * _HAVE.size, indices
+
+
+def missing_bytes(rest: bytes) -> int:
+    """How many bytes the message that begins with `rest` lacks, at least 1; 1 where that is not known."""
+    if len(rest) < 4:
+        return 1
+    return max(1, 4 + int.from_bytes(rest[:4], "big") - len(rest))

@@ -13,21 +13,29 @@ from orchestra.geometry import neighbours
 from orchestra.peer import Peer
 from orchestra.wire import encode_haves
 
+GATHER_S = 0.05
+"""Haves go out no more often than this, many together where parts are small. Only who serves us and wants
+nothing of us is told at once: it may be the only source, which gives out more by what it hears."""
+
 
 class News:
     """What we have got since `tell_the_rest`; each peer knows how much of it it has heard (`told`)."""
 
     def __init__(self) -> None:
         self._parts: list[int] = []
+        self._told_at_s = float("-inf")
+        self.due_s: float | None = None
+        """When `tell_waiting` is to be called; None when nobody waits."""
 
     def begin(self, peer: Peer) -> None:
         """A new peer, which learns from our bitfield what we have so far."""
         peer.told = len(self._parts)
 
     def tell(self, peers: Iterable[Peer], good: list[int], now_s: float) -> None:
-        """We have got these parts: tell those who may want them at once."""
+        """We have got these parts: tell those who may want them, at once or with what comes in GATHER_S."""
         self._parts += good
         runs = list(neighbours(good))
+        at_once = now_s - self._told_at_s >= GATHER_S
         encoded: dict[int, bytes] = {}
         for peer in peers:
             if peer.closing:
@@ -36,9 +44,26 @@ class News:
             held = len(good) if peer.have.complete else sum(map(peer.have.count_in, runs))
             peer.wanted_parts -= held
             lacks_some = held < len(good)
-            if (lacks_some and not peer.told_in_vain) or (peer.engaged and not peer.have.complete):
+            may_want = lacks_some and not peer.told_in_vain
+            if (may_want and at_once) or (peer.engaged and not peer.wants and not peer.have.complete):
                 self._catch_up(peer, encoded, now_s)
                 peer.told_in_vain = lacks_some and not peer.wants
+            elif may_want:
+                self.due_s = self._told_at_s + GATHER_S
+        if at_once:
+            self._told_at_s = now_s
+
+    def tell_waiting(self, peers: Iterable[Peer], now_s: float) -> None:
+        """Tell those who may want it what came since they were last told."""
+        self.due_s = None
+        self._told_at_s = now_s
+        encoded: dict[int, bytes] = {}
+        for peer in peers:
+            if peer.closing or peer.told_in_vain or peer.have.complete:
+                continue
+            if any(index not in peer.have for index in self._parts[peer.told :]):
+                self._catch_up(peer, encoded, now_s)
+                peer.told_in_vain = not peer.wants
 
     def tell_the_rest(self, peers: Iterable[Peer], now_s: float) -> None:
         """Tell everybody what they have not heard yet, and forget it."""
@@ -48,6 +73,7 @@ class News:
                 self._catch_up(peer, encoded, now_s)
             peer.told = 0
         self._parts.clear()
+        self.due_s = None
 
     def catch_up(self, peer: Peer, now_s: float) -> None:
         """`peer` shows or loses interest: it hears at once what it has missed, and the next news too."""

@@ -137,10 +137,8 @@ class Orchestrator:
         """When `tick` is to be called, at the latest."""
         if self.phase is Phase.STOPPING:
             return self._stop_by_s
-        due_s = self._schedule.due_s
-        if due_s is None or not self.swarm.listen_port:
-            return self._next_tick_s
-        return min(self._next_tick_s, due_s)
+        due_s = self._schedule.due_s if self.swarm.listen_port else None
+        return min(due for due in (self._next_tick_s, due_s, self.swarm.due_s) if due is not None)
 
     def handle(  # noqa: C901, PLR0912, PLR0915 - the one dispatch, a line or two a message
         self, message: object, now_s: float
@@ -202,6 +200,7 @@ class Orchestrator:
         if self.phase is not Phase.ACTIVE:
             self._next_tick_s = now_s + TICK_S
             return
+        self.swarm.tell_waiting(now_s)
         if now_s >= self._next_tick_s:
             self._next_tick_s = now_s + TICK_S
             self.swarm.tick(now_s)

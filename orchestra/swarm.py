@@ -184,6 +184,16 @@ class Swarm:
         self.doorway.dial_more(now_s)
         self.downloads.fill_all(now_s)
 
+    @property
+    def due_s(self) -> float | None:
+        """When `tell_waiting` is to be called; None when there is nothing to tell."""
+        return self.news.due_s
+
+    def tell_waiting(self, now_s: float) -> None:
+        """Tell peers of the parts that were gathered for them, if it is time."""
+        if self.news.due_s is not None and now_s >= self.news.due_s:
+            self.news.tell_waiting(self.peers.values(), now_s)
+
     def expect_others(self, *, seeders: int, leechers: int) -> None:
         """The conductor's count, ourselves included."""
         self._others_download = leechers != (0 if self.complete else 1)

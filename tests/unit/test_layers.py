@@ -19,8 +19,8 @@ LAYERS: dict[str, str] = {
         """,
     # Files, sockets, and what threads are made of.
     "input and output": """
-        atomic buffers checking hashing landing logs mailbox positioned source storage tracker trackerapp
-        trackerclient worker
+        atomic buffers checking hashing landing logs mailbox positioned socketflow source storage tracker
+        trackerapp trackerclient worker
         """,
     "threads": "announcer connection digest listener reader webserver writer",
     "orchestrator": "orchestrator",

@@ -16,6 +16,7 @@ from orchestra.extension import UPLOAD_ONLY_ID
 from orchestra.fast import GRANTS
 from orchestra.geometry import Geometry
 from orchestra.messages import Accepted, LinkUp, Read, Received, Write
+from orchestra.news import GATHER_S
 from orchestra.peer import Peer
 from orchestra.service import UPLOAD_SLOTS
 from orchestra.swarm import KEEP_ALIVE_S, SILENCE_S, Swarm
@@ -647,6 +648,7 @@ def fetch(stage: Stage, seeder: Peer, count: int) -> list[int]:
     for _ in range(count):
         key = min(seeder.outstanding)
         index = GEOMETRY.part_of(key)
+        stage.now_s += 2 * GATHER_S
         stage.deliver(seeder, index * PART_BYTES, PART_BYTES)
         stage.written([index])
         fetched.append(index)
@@ -977,3 +979,18 @@ def test_bytes_of_a_run_that_is_only_partly_wanted_are_counted_once(stage: Stage
     assert sum(run.length for run in write.runs) == PART_BYTES - BLOCK_BYTES
     assert peer.down.total_bytes == PART_BYTES
     assert stage.swarm.downloads.wasted_bytes == BLOCK_BYTES
+
+
+def test_parts_that_come_close_together_are_told_of_together(stage: Stage) -> None:
+    seeder, other = stage.seeder(), stage.meet(Interested())
+    [first] = fetch(stage, seeder, 1)
+    assert Haves([first]) in link_of(other).said()
+    parts = sorted({GEOMETRY.part_of(key) for key in seeder.outstanding})[:2]
+    for index in parts:
+        stage.deliver(seeder, index * PART_BYTES, PART_BYTES)
+        stage.written([index])
+    assert not [message for message in link_of(other).said() if isinstance(message, Haves)]
+    assert stage.swarm.due_s == stage.now_s + GATHER_S
+    stage.swarm.tell_waiting(stage.now_s + GATHER_S)
+    assert Haves(parts) in link_of(other).said()
+    assert stage.swarm.due_s is None
