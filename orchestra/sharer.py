@@ -8,9 +8,9 @@ fetched these and others have got them from it. When each part is at some peer,
 all is shown to all.
 
 BEP 16 has a peer wait for its one part to reappear. Here an offer is a *sheaf*
-of neighbouring parts, several are open at once, and a peer may be ahead by as
-much as it has passed on before: so the uplink never idles, and a peer that
-passes nothing on gets a few sheaves and no more.
+of neighbouring parts, several are open at once, and a peer may be ahead of its
+neighbours by a few, more where it takes them fast: so the uplink never idles,
+and a peer that passes nothing on gets these few and no more.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ STALLED_S = 10.0
 class _Account:
     """A peer that lives on offers. `offered`: not there yet; `kept`: there, and nowhere else.
 
-    `credit`: how many parts it may be ahead beyond those that it has passed on.
+    `credit`: how many parts it may have, or be fetching, that nobody else has. `ahead`: the same for the
+    speed at which it takes them.
     """
 
     offered: set[int] = field(default_factory=set)
     kept: set[int] = field(default_factory=set)
     passed_on: int = 0
     credit: int = 0
+    ahead: int = 0
     spare: int = 0
     """What its credit grew by last."""
     shown: set[int] = field(default_factory=set)
@@ -90,7 +92,7 @@ class Sharer:
         ranked = sorted(
             (not (account.offered and key in unchoked), -account.passed_on, self._rng.random(), key)
             for key, account in self._accounts.items()
-            if account.offered or (self._fresh and self._room(account, OPEN_SHEAVES) > 0)
+            if account.offered or (self._fresh and self._room(account) > 0)
         )
         chosen = [key for *_, key in ranked[:slots]]
         chosen += [key for key in interested if key not in self._accounts][: slots - len(chosen)]
@@ -103,12 +105,12 @@ class Sharer:
             return []
         return [index for index in range(have.parts) if index not in account.shown and index not in have]
 
-    def _room(self, account: _Account, open_sheaves: int) -> int:
+    def _room(self, account: _Account) -> int:
         """How many parts more a peer may be offered."""
         offered = len(account.offered)
         return min(
-            open_sheaves * self._sheaf_parts - offered,
-            account.credit - offered - len(account.kept),
+            max(OPEN_SHEAVES * self._sheaf_parts, account.ahead) - offered,
+            max(account.credit, 2 * account.ahead) - offered - len(account.kept),
         )
 
     def spend_what_is_spare(self) -> None:
@@ -117,7 +119,7 @@ class Sharer:
         They may have no neighbours to pass anything on to.
         """
         for account in self._accounts.values():
-            if not account.offered and self._room(account, OPEN_SHEAVES) <= 0:
+            if not account.offered and self._room(account) <= 0:
                 account.spare = max(self._sheaf_parts, 2 * account.spare)
                 account.credit += account.spare
 
@@ -126,8 +128,8 @@ class Sharer:
     def offer(self, key: int, takes_parts_s: float, now_s: float) -> list[int]:
         """The parts to tell peer `key` of now, in order; `takes_parts_s`: how fast it takes them."""
         account = self._accounts[key]
-        fast_sheaves = int(takes_parts_s * AHEAD_S) // self._sheaf_parts
-        room = self._room(account, max(OPEN_SHEAVES, fast_sheaves))
+        account.ahead = int(takes_parts_s * AHEAD_S)
+        room = self._room(account)
         offers: list[int] = []
         while self._fresh and len(offers) < room:
             sheaf = self._fresh.popleft()
