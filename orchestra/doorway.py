@@ -22,7 +22,7 @@ from orchestra.priority import own_hosts, priority
 from orchestra.rate import Rate
 
 MAX_PEERS = 128
-DIALLED_UP_TO = 64
+DIALLED_UP_TO = 40
 """Connections up to which we dial: the others are for those who call, so that a newcomer finds room."""
 SPARE_PEERS = 4
 """Callers who are let in although all is full, to see whether another one gives way."""
