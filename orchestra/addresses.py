@@ -7,8 +7,12 @@ conductor tells about its members, and for what members tell of one another.
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from netutils import Address, normal_host
+
+_HOSTS = 16_384
+"""The answers for so many hosts are kept: the same members are named again and again."""
 
 
 def can_dial(address: Address) -> bool:
@@ -19,8 +23,11 @@ def can_dial(address: Address) -> bool:
     Private and loopback addresses are: members share on a LAN and on one machine.
     """
     host, port = address
-    if not 1 <= port <= 65535:
-        return False
+    return 1 <= port <= 65535 and _can_dial(host)
+
+
+@lru_cache(maxsize=_HOSTS)
+def _can_dial(host: str) -> bool:
     try:
         literal = ipaddress.ip_address(host)
     except ValueError:
@@ -42,6 +49,7 @@ def within_reach(host: str, address: Address) -> bool:
     return not is_loopback(address[0]) and (_is_private(host) or not _is_private(address[0]))
 
 
+@lru_cache(maxsize=_HOSTS)
 def _is_private(host: str) -> bool:
     try:
         return ipaddress.ip_address(normal_host(host)).is_private
@@ -49,6 +57,7 @@ def _is_private(host: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=_HOSTS)
 def is_loopback(host: str) -> bool:
     """Whether `host` is a literal that stands for this machine: 127.0.0.0/8 or ::1."""
     try:
