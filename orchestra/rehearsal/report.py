@@ -145,7 +145,12 @@ def _figure(chart: Chart, title: str, text: str, keys: str = "") -> str:
 
 
 def _longest_s(result: Result) -> float:
-    return max(result.bound_s, result.outcome.last_s or result.outcome.ended_s) * _HEADROOM
+    """Until the last machine had it; where none had, until nothing more came."""
+    timeline = result.outcome.timeline
+    most = max((held for _, held, _ in timeline), default=0)
+    still_s = next((time_s for time_s, held, _ in timeline if held == most), 0.0)
+    last_s = result.outcome.last_s
+    return max(result.bound_s, still_s if last_s is None else last_s) * _HEADROOM
 
 
 def _mark_bound(chart: Chart, result: Result) -> None:
