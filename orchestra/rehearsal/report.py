@@ -159,8 +159,12 @@ def _mark_bound(chart: Chart, result: Result) -> None:
 
 def _curves(result: Result) -> list[int]:
     """The places in the plan of the groups that get a curve each, none when one curve is for all."""
-    fetching = [place for place, group in enumerate(result.scenario.plan.groups) if not group.holds_all]
-    return fetching if 1 < len(fetching) <= MOST_GROUPS else []
+    finishing = [
+        place
+        for place, group in enumerate(result.scenario.plan.groups)
+        if not group.holds_all and group.dies_at_share is None
+    ]
+    return finishing if 1 < len(finishing) <= MOST_GROUPS else []
 
 
 def _completion(result: Result) -> Chart:
@@ -306,7 +310,6 @@ def _notes(result: Result) -> Iterable[str]:
         yield (
             f"<p>To be shorter, the rehearsal had {scenario.rehearsed_parts:,} parts of "
             f"{scenario.rehearsed.part_size_bytes:,} bytes: neighbouring parts were merged, and sizes and "
-            "rates made smaller alike. That takes about the same times; in all its parts the real one should "
-            "be done a little sooner.</p>"
+            "rates made smaller alike. That hardly changes the times.</p>"
         )
     yield f'<p class="dim">Orchestra {__version__}, conductor.py --rehearse; trace {trace}</p>'

@@ -57,7 +57,7 @@ def test_habits_are_told_with_how_many_have_them() -> None:
 def test_a_few_groups_are_told_one_by_one_and_many_together() -> None:
     few = "\n".join(lines(result("--slow", "50%:10M")))
     assert ": only 10 Mbit/s up" in few
-    assert ": the others" in few
+    assert ": the rest" in few
     many = lines(result("--slow", "50%:10M", "--free-riders", "40%", "--join-later", "50%:9s"))
     assert not [line for line in many if line.startswith("  of")]
 
