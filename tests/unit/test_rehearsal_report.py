@@ -77,8 +77,8 @@ def test_it_tells_the_figures() -> None:
         "8 min 4 s, 1.10 T*",
         "7 min 20 s, set by what all upload together",
         "1.07 copies",
-        "5.37 GB in 10,240 parts, rehearsed as 1,024",
-        "1,024 parts of 262,144 bytes",
+        "5.37 GB in 10,240 parts, rehearsed as 512",
+        "512 parts of 262,144 bytes",
         "ab" * 20,
     ):
         assert figure in text.replace("\xa0", " "), figure
