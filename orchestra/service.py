@@ -192,7 +192,8 @@ class Service:
             for peer in self._peers.values()
             if peer.fast is not None and peer.choked and not peer.closing and peer.have.count < GRANTED_PARTS
         ]
-        room = GRANTS - sum(bool(fast.granted) for _, fast in newcomers)
+        # Who has no slots for anybody gives nothing away either.
+        room = GRANTS - sum(bool(fast.granted) for _, fast in newcomers) if self._slots else 0
         for peer, fast in newcomers:
             if room <= 0:
                 return

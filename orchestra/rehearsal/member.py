@@ -7,6 +7,7 @@ takes two round trips.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,7 @@ from orchestra.messages import (
     Listen,
     Listening,
     PartsWritten,
+    Quit,
     Read,
     Received,
     Stop,
@@ -76,6 +78,8 @@ class Member:
         self.gone = False
         self.finished_s: float | None = None
         self._left_s: float | None = None
+        copies = group.leaves_after_copies
+        self._leaves_at_bytes = math.inf if copies is None else copies * geometry.size_bytes
         self._number = number
         self._group_number = group_number
         self._geometry = geometry
@@ -142,7 +146,11 @@ class Member:
         now_s = self._clock.now_s
         self._note(message, now_s)
         self._orchestrator.handle(message, now_s)
-        if not isinstance(message, (Received, BlocksSent)):
+        if isinstance(message, BlocksSent):
+            if self.uploaded_bytes >= self._leaves_at_bytes:
+                self._leaves_at_bytes = math.inf
+                self._host.soon.append(Quit("q"))
+        elif not isinstance(message, Received):
             self._wake_in_time()
 
     def _note(self, message: Any, now_s: float) -> None:

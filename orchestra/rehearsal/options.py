@@ -27,6 +27,8 @@ behind its Ethernet, IPv4 and TCP headers (with timestamps)."""
 MOST_PARTS = 1024
 """So many parts are rehearsed at most: neighbours are merged until they are no more. A rehearsal costs
 members times parts, and beyond some hundred parts the times hardly change."""
+MANY_MEMBERS, PARTS_OF_MANY = 256, 512
+"""With more members than these, so many parts at most."""
 MOST_PART_BYTES = 256 * 1024
 """Parts are rehearsed no larger than this: larger ones are made smaller, and all rates with them. That
 takes the same times, with fewer blocks."""
@@ -105,8 +107,10 @@ def read_scenario(options: Namespace, score: Score | None) -> Scenario:
 
 
 def rehearsed(plan: Plan) -> Plan:
-    """A plan that takes about the same times with fewer messages: see MOST_PARTS and MOST_PART_BYTES."""
-    merged = -(-part_count(plan.size_bytes, plan.part_size_bytes) // MOST_PARTS)
+    """A plan that takes about the same times with fewer messages: see MOST_PARTS, MOST_PART_BYTES."""
+    members = sum(group.members for group in plan.groups if not group.holds_all)
+    most = MOST_PARTS if members <= MANY_MEMBERS else PARTS_OF_MANY
+    merged = -(-part_count(plan.size_bytes, plan.part_size_bytes) // most)
     part_size_bytes = plan.part_size_bytes * merged
     scale = min(Fraction(1), Fraction(MOST_PART_BYTES, min(part_size_bytes, plan.size_bytes)))
     groups = tuple(

@@ -145,7 +145,12 @@ def _figure(chart: Chart, title: str, text: str, keys: str = "") -> str:
 
 
 def _longest_s(result: Result) -> float:
-    return max(result.bound_s, result.outcome.last_s or result.outcome.ended_s) * _HEADROOM
+    """Until the last machine had it; where none had, until nothing more came."""
+    timeline = result.outcome.timeline
+    most = max((held for _, held, _ in timeline), default=0)
+    still_s = next((time_s for time_s, held, _ in timeline if held == most), 0.0)
+    last_s = result.outcome.last_s
+    return max(result.bound_s, still_s if last_s is None else last_s) * _HEADROOM
 
 
 def _mark_bound(chart: Chart, result: Result) -> None:
@@ -154,8 +159,12 @@ def _mark_bound(chart: Chart, result: Result) -> None:
 
 def _curves(result: Result) -> list[int]:
     """The places in the plan of the groups that get a curve each, none when one curve is for all."""
-    fetching = [place for place, group in enumerate(result.scenario.plan.groups) if not group.holds_all]
-    return fetching if 1 < len(fetching) <= MOST_GROUPS else []
+    finishing = [
+        place
+        for place, group in enumerate(result.scenario.plan.groups)
+        if not group.holds_all and group.dies_at_share is None
+    ]
+    return finishing if 1 < len(finishing) <= MOST_GROUPS else []
 
 
 def _completion(result: Result) -> Chart:
@@ -301,7 +310,6 @@ def _notes(result: Result) -> Iterable[str]:
         yield (
             f"<p>To be shorter, the rehearsal had {scenario.rehearsed_parts:,} parts of "
             f"{scenario.rehearsed.part_size_bytes:,} bytes: neighbouring parts were merged, and sizes and "
-            "rates made smaller alike. That takes about the same times; in all its parts the real one should "
-            "be done a little sooner.</p>"
+            "rates made smaller alike. That hardly changes the times.</p>"
         )
     yield f'<p class="dim">Orchestra {__version__}, conductor.py --rehearse; trace {trace}</p>'

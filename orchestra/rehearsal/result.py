@@ -177,8 +177,8 @@ def machine_rows(plan: Plan) -> list[tuple[str, str]]:
 
 
 def apart(result: Result, group: Group) -> str:
-    """What sets a group apart from the others that fetch: "upload nothing", "the others"."""
-    return ", ".join(_habits(group, max(each.group.up_bytes_s for each in result.groups))) or "the others"
+    """What sets a group apart from the others that fetch: "upload nothing", "the rest"."""
+    return ", ".join(_habits(group, max(each.group.up_bytes_s for each in result.groups))) or "the rest"
 
 
 def _habits(group: Group, usual_up_bytes_s: float) -> list[str]:

@@ -20,6 +20,8 @@ OnProgress = Callable[[float, int, int], None]
 
 PATIENCE_S = 300.0
 """When no block has come anywhere for so long, and nobody is still to join, it has come to a standstill."""
+_STEPS = 500
+"""In how many steps of the least time that it takes progress is told; but each second at least."""
 _LOOKS = 150
 """At how many moments of the least time that it takes the figures are looked at."""
 
@@ -53,7 +55,9 @@ class _Rehearsal:
         )
         self._conductor = Conductor(self._clock, random.Random(self._rng.random()))  # noqa: S311
         self._parts = Parts(self._geometry.parts)
-        self._timeline = Timeline(self._clock, (bound_s(plan) or 1.0) / _LOOKS, self._look)
+        bound = bound_s(plan) or 1.0
+        self._timeline = Timeline(self._clock, bound / _LOOKS, self._look)
+        self._step_s = min(1.0, bound / _STEPS)
         self._joins: list[tuple[float, int, random.Random]] = []
         self._members: dict[int, Member] = {}
         self._seeds: list[Member] = []
@@ -66,7 +70,7 @@ class _Rehearsal:
         self._enter_joins()
         self._timeline.begin()
         self._clock.at(self._plan.limit_s, self._give_up, None)
-        self._clock.after(1.0, self._each_second, None)
+        self._clock.after(self._step_s, self._each_step, None)
         if self._unsettled:
             self._clock.run()
         self._timeline.note()
@@ -126,13 +130,13 @@ class _Rehearsal:
             if not self._unsettled:
                 self._clock.stop()
 
-    def _each_second(self, _: None) -> None:
+    def _each_step(self, _: None) -> None:
         if self._on_progress is not None:
             self._on_progress(self._clock.now_s, self._finished, self._fetching)
         all_here = len(self._members) == len(self._joins)
         if all_here and self._clock.now_s - self._network.moved_s > PATIENCE_S:
             self._clock.stop()
-        self._clock.after(1.0, self._each_second, None)
+        self._clock.after(self._step_s, self._each_step, None)
 
     def _give_up(self, _: None) -> None:
         self._clock.stop()

@@ -184,6 +184,11 @@ def test_parts_are_merged_and_made_smaller_and_rates_with_them_so_that_times_sta
         assert smaller.down_bytes_s / asked.down_bytes_s == pytest.approx(1 / 20)
 
 
+@pytest.mark.parametrize(("members", "parts"), [("256", 1024), ("257", 512)])
+def test_many_machines_rehearse_fewer_parts(members: str, parts: int) -> None:
+    assert scenario("--size", "5G", "--members", members).rehearsed_parts == parts
+
+
 @given(size_bytes=st.integers(1, 1 << 42), part_size_bytes=st.integers(1, 1 << 30))
 def test_whatever_the_sizes_few_small_parts_are_rehearsed(size_bytes: int, part_size_bytes: int) -> None:
     groups = (Group(1, 1e6, 1e6, holds_all=True), Group(3, 1e6, 1e6))

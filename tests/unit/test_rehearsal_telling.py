@@ -20,7 +20,7 @@ def told(made: Result) -> dict[str, str]:
 
 def test_it_says_when_half_and_the_last_have_it_beside_the_bound() -> None:
     said = told(result("--members", "500", "--size", "5G", "--seed-up", "1G", name="a.bin"))
-    assert said["a.bin"] == "5.37 GB in 10,240 parts, rehearsed as 1,024"
+    assert said["a.bin"] == "5.37 GB in 10,240 parts, rehearsed as 512"
     assert said["500 machines"] == "100 Mbit/s up, 1 Gbit/s down"
     assert said["the sharer"] == "1 Gbit/s up"
     assert said["the bound T*"] == "7 min 20 s, set by what all upload together"
@@ -57,7 +57,7 @@ def test_habits_are_told_with_how_many_have_them() -> None:
 def test_a_few_groups_are_told_one_by_one_and_many_together() -> None:
     few = "\n".join(lines(result("--slow", "50%:10M")))
     assert ": only 10 Mbit/s up" in few
-    assert ": the others" in few
+    assert ": the rest" in few
     many = lines(result("--slow", "50%:10M", "--free-riders", "40%", "--join-later", "50%:9s"))
     assert not [line for line in many if line.startswith("  of")]
 
@@ -86,8 +86,8 @@ def test_the_event_is_json_in_real_sizes_whatever_was_rehearsed() -> None:
     made = result("--size", "5G", "--members", "500", name="a.bin")
     fields = json.loads(json.dumps(result_fields(made), allow_nan=False))
     assert fields["name"] == "a.bin"
-    assert (fields["size_bytes"], fields["parts"], fields["rehearsed_parts"]) == (5 << 30, 10240, 1024)
-    assert fields["rehearsed_bytes"] == 256 << 20
+    assert (fields["size_bytes"], fields["parts"], fields["rehearsed_parts"]) == (5 << 30, 10240, 512)
+    assert fields["rehearsed_bytes"] == 128 << 20
     assert (fields["members"], fields["finished"]) == (500, 500)
     assert fields["sharer_bytes"] == pytest.approx(1.07 * (5 << 30), rel=1e-3)
     assert fields["last_ratio"] == pytest.approx(fields["last_s"] / fields["bound_s"], abs=1e-3)
