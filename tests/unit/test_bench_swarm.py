@@ -282,7 +282,8 @@ def test_figures_are_over_the_bound_and_the_size() -> None:
     came = figures_of(crowd([seeder], ends), wire_bytes=1514)
     expected = {
         "finished": 3, "last": 3, "median": 2, "up_s": 0.5, "copies": 1.5, "wire_copies": 1.448,
-        "one_copy_s": 1.5, "sent": 1, "last ours": 2, "last libtorrent stock": 3, "done 1": 1, "done 2": 2, "done 3": 3,
+        "one_copy_s": 1.5, "sent": 1, "last ours": 2, "last libtorrent stock": 3,
+        "done 1": 1, "done 2": 2, "done 3": 3,
     }  # fmt: skip
     assert came == pytest.approx(expected)
 
