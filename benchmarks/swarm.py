@@ -86,6 +86,7 @@ def measure(plan: Plan, scenario: Scenario) -> dict[str, Series]:
         tell=plan.tell,
         warm_up=False,
         # The kernel's work on the links counts as that of others, and the links leave the processors time.
+        # The kernel's work on the links is among that of others: the table tells how much it was.
         most_other_load=math.inf,
     )
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import cast
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from benchmarks import clients, document, links
-from benchmarks.clients import Cast, Seat, parse_libtorrent, parse_ours
+from benchmarks.clients import Cast, Client, Seat, parse_libtorrent, parse_ours
 from benchmarks.composition import MIB
+from benchmarks.crowd import Crowd, Ear, Player, figures_of
 from benchmarks.curves import Curve, Panel, draw, steps
 from benchmarks.links import MBIT, Batch, Host, building, payload_bytes_s, stale
 from benchmarks.measure import Figures, Series, Skip
 from benchmarks.plan import Plan
+from benchmarks.processes import Event, Process
 from benchmarks.report import Report
 from benchmarks.scenarios import SCENARIOS, SIZE_BYTES, bound_s
 from benchmarks.swarm import median_run, panel_of, table_of
@@ -229,6 +232,74 @@ def test_an_upload_goes_on_as_it_went_for_as_long_as_it_may_be_silent() -> None:
     assert timeline.uploaded_by(60.0) == 200
 
 
+# What comes of a swarm
+
+
+class Talker:
+    """A process that has said this so far."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[float, Event]] = []
+
+    def events(self, since: int = 0) -> list[tuple[float, Event]]:
+        return self.said[since:]
+
+
+def player(client: Client = clients.OURS, timeline: Timeline | None = None) -> Player:
+    return Player(1, client, cast("Process", Talker()), timeline=timeline or Timeline())
+
+
+def crowd(
+    seeders: list[Player], leechers: list[Player], *, name: str = "S1", size_bytes: int = 1000
+) -> Crowd:
+    return Crowd(SCENARIOS[name], size_bytes, seeders, leechers, {}, [])
+
+
+def test_an_ear_hears_each_event_once_and_counts_from_the_gate() -> None:
+    talker, one = Talker(), player()
+    ear = Ear(cast("Process", talker), {"": one})
+    talker.said = [(100.5, {"event": "up"}), (101.0, {"event": "figures", "uploaded_bytes": 1})]
+    ear.hear(100.0)
+    ear.hear(100.0)
+    assert (one.timeline.up_s, one.timeline.uploads) == (0.5, [(1.0, 1)])
+
+
+def test_one_who_asks_many_is_heard_for_each_by_its_address() -> None:
+    talker, one, other = Talker(), player(), player()
+    talker.said = [(1.0, {"event": "up", "host": "10.77.0.3"}), (1.0, {"event": "up", "host": "10.77.9.9"})]
+    Ear(cast("Process", talker), {"10.77.0.2": one, "10.77.0.3": other}).hear(0.0)
+    assert math.isnan(one.timeline.up_s)
+    assert other.timeline.up_s == 1.0
+
+
+def test_figures_are_over_the_bound_and_the_size() -> None:
+    bound = SCENARIOS["S1"].bound_s(1000)
+    seeder = player(timeline=Timeline(up_s=0.5, uploads=[(1.0, 500), (2.0, 1500)]))
+    ends = [
+        player(timeline=Timeline(up_s=0.25, done_s=end * bound, uploads=[(2.0, 500)])) for end in (3, 1, 2)
+    ]
+    ends[0].client = clients.STOCK
+    came = figures_of(crowd([seeder], ends), wire_bytes=1514)
+    expected = {
+        "finished": 3, "last": 3, "median": 2, "up_s": 0.5, "copies": 1.5, "wire_copies": 1.448,
+        "one_copy_s": 1.5, "sent": 1, "last ours": 2, "last libtorrent stock": 3,
+        "done 1": 1, "done 2": 2, "done 3": 3,
+    }  # fmt: skip
+    assert came == pytest.approx(expected)
+
+
+def test_who_has_not_finished_never_does() -> None:
+    bound = SCENARIOS["S1"].bound_s(1000)
+    came = figures_of(crowd([player()], [player(), player(timeline=Timeline(done_s=bound))]), wire_bytes=0)
+    assert (came["finished"], came["last"], came["median"]) == (1, math.inf, math.inf)
+    assert [name for name in came if name.startswith("done")] == ["done 1"]
+
+
+def test_a_swarm_without_its_seeder_is_given_up_sooner() -> None:
+    assert crowd([], [], name="S2", size_bytes=SIZE_BYTES).give_up_s == pytest.approx(74.03, abs=0.01)
+    assert crowd([], [], name="S1", size_bytes=SIZE_BYTES).give_up_s > 100
+
+
 # Who takes part
 
 
@@ -245,14 +316,14 @@ def test_ours_is_started_as_anyone_would_from_the_checkout_that_was_named() -> N
 
 
 def test_only_the_seeder_super_seeds() -> None:
-    cast = next(cast for cast in clients.ALL if cast.name == "libtorrent super-seeding")
-    assert "--super-seed" in cast.seeder.command(seat(seeds=True))
-    assert "--super-seed" not in cast.leecher(0).command(seat(seeds=False))
+    swarm = next(swarm for swarm in clients.ALL if swarm.name == "libtorrent super-seeding")
+    assert "--super-seed" in swarm.seeder.command(seat(seeds=True))
+    assert "--super-seed" not in swarm.leecher(0).command(seat(seeds=False))
 
 
 def test_in_a_mixed_swarm_the_leechers_take_turns() -> None:
-    cast = Cast("both", clients.OURS, [clients.OURS, clients.STOCK])
-    assert [cast.leecher(number).name for number in range(4)] == ["ours", "libtorrent stock"] * 2
+    both = Cast("both", clients.OURS, [clients.OURS, clients.STOCK])
+    assert [both.leecher(number).name for number in range(4)] == ["ours", "libtorrent stock"] * 2
 
 
 # Tables, marks, curves
@@ -284,7 +355,7 @@ def test_a_swarm_that_does_not_finish_does_not_meet_its_mark() -> None:
 
 def test_guests_in_a_mixed_swarm_are_compared_with_their_hosts() -> None:
     run = figures(1.5, **{"last ours": 1.0, "last libtorrent stock": 1.5})
-    marks = marks_of({"mixed": {cast.name: series(run) for cast in clients.MIXED}})
+    marks = marks_of({"mixed": {mixed.name: series(run) for mixed in clients.MIXED}})
     assert [(round(mark.value, 3), mark.met) for mark in marks] == [(1.5, False), (0.667, True)]
 
 
