@@ -198,7 +198,7 @@ class Conversation:
             peer.upload_only = hello.upload_only
         if hello.pex_id is not None:
             self._exchange.agreed(peer, hello.pex_id, now_s)
-        _log.info("%s is %s", peer.host, peer.client)
+        _log.info("%s is %s%s", peer.host, peer.client, ", wants nothing" if peer.upload_only else "")
 
     def is_over(self, peer: Peer) -> bool:
         """True when neither side can gain from the other."""

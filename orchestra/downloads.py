@@ -205,7 +205,8 @@ class Downloads:
             accepted = self._accept_singly(peer, run)
             wasted = run.length - sum(part.length for part, _ in accepted)
             self.wasted_bytes += wasted
-            peer.stray_blocks += -(-wasted // BLOCK_BYTES)
+            strays = -(-wasted // BLOCK_BYTES)
+            peer.stray_blocks += strays if peer.fast is None else peer.fast.unexplained(strays)
         for _, wanted in accepted:
             self._received(peer, wanted)
         if accepted:
@@ -304,7 +305,7 @@ class Downloads:
             key = self._geometry.key(block[0], block[1])
             if key in peer.outstanding and self._geometry.span(key) == block:
                 keys[key] = None
-        peer.stray_blocks += peer.fast.stray_rejects(len(blocks) - len(keys))
+        peer.stray_blocks += peer.fast.unexplained(len(blocks) - len(keys))
         if peer.stray_blocks > MAX_STRAY_BLOCKS:
             raise RemoteProtocolError("too many rejects of what was not asked for")
         if not keys:

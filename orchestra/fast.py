@@ -64,7 +64,7 @@ class Fast:
     """Parts that it gives us even while it chokes us."""
     allowances: int = 0
     unanswered: int = 0
-    """Requests that we took back: each will be answered all the same."""
+    """Requests that we took back: each will be answered all the same, by its block or a reject."""
     rest_until_s: float = 0.0
     """Nothing is asked of it before this time."""
 
@@ -83,8 +83,8 @@ class Fast:
                 self.allowances += 1
                 self.allowed[index] = None
 
-    def stray_rejects(self, count: int) -> int:
-        """It rejected so many requests that it does not owe us: how many of them nothing explains."""
+    def unexplained(self, count: int) -> int:
+        """It has sent or rejected so many blocks that it does not owe us: those that we did not take back."""
         explained = min(count, self.unanswered)
         self.unanswered -= explained
         return count - explained

@@ -21,11 +21,11 @@ needs_aria2 = pytest.mark.skipif(
 )
 
 
-def start_libtorrent(programs: Programs, torrent: Path, folder: Path, *peers: str) -> Program:
-    """A libtorrent client on `torrent` in `folder`; libtorrent_peer.py has its events."""
+def start_libtorrent(programs: Programs, torrent: Path, folder: Path, *arguments: str) -> Program:
+    """A libtorrent client on `torrent` in `folder`; libtorrent_peer.py has its arguments and events."""
     folder.mkdir(exist_ok=True)
     script = str(ROOT / "tests" / "libtorrent_peer.py")
-    return programs.start_other([sys.executable, script, str(torrent), str(folder), *peers])
+    return programs.start_other([sys.executable, script, str(torrent), str(folder), *arguments])
 
 
 def start_aria2(programs: Programs, torrent: Path, folder: Path, *, seed: bool) -> Program:

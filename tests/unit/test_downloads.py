@@ -864,6 +864,19 @@ def test_strays_among_rejects_are_bounded_and_explained_by_cancels() -> None:
         desk.downloads.rejected(peer, [(0, 0, BLOCK_BYTES)] * MAX_STRAY_BLOCKS, desk.now_s)
 
 
+def test_a_block_that_comes_although_it_was_taken_back_is_no_stray() -> None:
+    desk = Desk(1)
+    peer = fast_peer(desk)
+    desk.fill(peer)
+    desk.now_s += SNUB_S
+    desk.downloads.find_snubs(desk.now_s)
+    assert desk.deliver(peer, [0, 1]) == []
+    reject(desk, peer, 2, 3)
+    assert peer.stray_blocks == 0
+    desk.deliver(peer, [0])
+    assert peer.stray_blocks == 1
+
+
 def test_a_block_rejected_twice_is_given_back_once() -> None:
     desk = Desk(1)
     peer = fast_peer(desk, depth=3)

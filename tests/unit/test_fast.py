@@ -66,11 +66,11 @@ def test_who_has_enough_to_give_is_granted_nothing_more() -> None:
     assert fast.granted == {3: 2}
 
 
-def test_rejects_are_strays_but_for_what_was_taken_back() -> None:
+def test_answers_are_strays_but_to_what_was_taken_back() -> None:
     fast = Fast(unanswered=3)
-    assert fast.stray_rejects(2) == 0
-    assert fast.stray_rejects(4) == 3
-    assert fast.stray_rejects(1) == 1
+    assert fast.unexplained(2) == 0
+    assert fast.unexplained(4) == 3
+    assert fast.unexplained(1) == 1
 
 
 def test_who_does_not_take_no_for_an_answer_is_closed() -> None:
