@@ -33,6 +33,8 @@ MAX_STRAY_BLOCKS = 4 * MAX_DEPTH
 END_GAME_SOURCES = 2
 AHEAD_S = 0.15
 """How much to have asked of a peer beyond what the time that it takes to answer calls for."""
+SEARCH_S = 0.1
+"""How long to leave an idle peer alone for whom nothing was found among what others were asked for."""
 HAND_OVER_S = 1.0
 """After so long an idle peer takes over what another one was asked for and has not begun to send."""
 
@@ -76,15 +78,11 @@ class Downloads:
         keys: list[int] = []
         while room > len(keys):
             flight = self._flight_for(peer)
-            if flight is None and not keys and not peer.outstanding:
-                flight = self._take_over(peer, now_s)
             if flight is None:
                 break
-            if not flight.asked_at_s:
-                flight.asked_at_s = now_s
-            keys += flight.take(room - len(keys))
-        if not keys and not peer.outstanding and not self._picker.missing:
-            keys = self._end_game(peer, room)
+            self._take(flight, room, keys, now_s)
+        if not keys and not peer.outstanding and now_s - peer.searched_at_s >= SEARCH_S:
+            keys = self._what_others_were_asked_for(peer, room, now_s)
         if not keys:
             return
         if not peer.outstanding:
@@ -92,6 +90,24 @@ class Downloads:
         peer.engaged = True
         peer.outstanding.update(keys)
         peer.link.send(encode_requests(self._geometry.spans(keys)))
+
+    @staticmethod
+    def _take(flight: Flight, room: int, keys: list[int], now_s: float) -> None:
+        if not flight.asked_at_s:
+            flight.asked_at_s = now_s
+        keys += flight.take(room - len(keys))
+
+    def _what_others_were_asked_for(self, peer: Peer, room: int, now_s: float) -> list[int]:
+        """Work for an idle peer that has nothing which is missing."""
+        keys: list[int] = []
+        flight = self._take_over(peer, now_s)
+        if flight is not None:
+            self._take(flight, room, keys, now_s)
+        elif not self._picker.missing:
+            keys = self._end_game(peer, room)
+        if not keys:
+            peer.searched_at_s = now_s
+        return keys
 
     def fill_all(self, now_s: float) -> None:
         """`fill` for everybody, while something is missing."""

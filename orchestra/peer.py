@@ -78,6 +78,8 @@ class Peer:
     depth: int = FIRST_DEPTH
     """How many blocks to keep outstanding."""
     depth_set_at_s: float = 0.0
+    searched_at_s: float = float("-inf")
+    """When nothing was found for it among what others were asked for."""
     asked_idle_at_s: float | None = None
     """When it was asked for something while it owed us nothing; None once it has answered."""
     answer_s: float = LONGEST_ANSWER_S
