@@ -46,6 +46,8 @@ def perform(options: Namespace, console: Console) -> int:
         if orch is not None and report.exists() and report.samefile(orch):
             raise UsageError(f"--report {safe(str(report))}: that is the .orch to be rehearsed")
         check_place(report, replace=options.force)
+    if console.terminal:
+        console.note("q quits")
     keys: queue.SimpleQueue[str] = queue.SimpleQueue()
     try:
         with Keys(keys.put), console.bar(total=_BAR_STEPS, label="rehearsing", shows_amount=False) as bar:
