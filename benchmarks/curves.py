@@ -83,8 +83,11 @@ def _panel(panel: Panel, left: int, top: int, colours: dict[str, str]) -> list[s
         text(left - 4, bottom + 16, "0"),
         text(left - 22, top + 10, str(panel.leechers)),
     ]
-    for curve in panel.curves:
-        end = [(span, len(curve.done))]
-        corners = [place(at, number) for at, number in [*steps(curve.done), *end]]
+    # The first named is drawn last, on top of the others.
+    for curve in reversed(panel.curves):
+        number = len(curve.done)
+        # Where all have the file the curve ends: lines on the top edge would only hide each other.
+        rest = [(span, number)] if number < panel.leechers else []
+        corners = [place(at, count) for at, count in [*steps(curve.done), *rest]]
         elements.append(line(corners, colours[curve.name], 2))
     return elements
