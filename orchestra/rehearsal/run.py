@@ -9,7 +9,7 @@ from collections.abc import Callable
 from orchestra.geometry import Geometry
 from orchestra.rehearsal.clock import Clock
 from orchestra.rehearsal.conductor import Conductor
-from orchestra.rehearsal.links import Network
+from orchestra.rehearsal.host import Network
 from orchestra.rehearsal.member import Member
 from orchestra.rehearsal.outcome import MemberOutcome, Outcome
 from orchestra.rehearsal.plan import Plan, bound_s
