@@ -101,9 +101,7 @@ class Console:
             except (OSError, ValueError):
                 return
 
-    def bar(
-        self, *, total: int, unit_bytes: bool = True, label: str = "", shows_amount: bool = True
-    ) -> Bar:
+    def bar(self, *, total: int, unit_bytes: bool = True, label: str = "", shows_amount: bool = True) -> Bar:
         """A progress bar up to `total` (bytes, or things when `unit_bytes` is false); use it in a `with`.
 
         On a terminal a bar; elsewhere a line every few seconds; nothing with --json or -q.

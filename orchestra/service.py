@@ -199,13 +199,9 @@ class Service:
                 return
             if fast.granted is None and peer.wants:
                 parts = [
-                    index
-                    for index in fast.canonical
-                    if index in self._picker.have and index not in peer.have
+                    index for index in fast.canonical if index in self._picker.have and index not in peer.have
                 ]
-                fast.granted = {
-                    index: ASKS_A_BLOCK * self._geometry.part_blocks(index) for index in parts
-                }
+                fast.granted = {index: ASKS_A_BLOCK * self._geometry.part_blocks(index) for index in parts}
                 if parts:
                     peer.say(encode_allowed_fast(parts), now_s)
                     room -= 1

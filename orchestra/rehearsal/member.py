@@ -37,7 +37,8 @@ from orchestra.messages import (
 )
 from orchestra.orchestrator import Orchestrator, Ports, Task
 from orchestra.rehearsal.conductor import Conductor
-from orchestra.rehearsal.links import Host, Network
+from orchestra.rehearsal.host import Host, Network
+from orchestra.rehearsal.lines import Lines
 from orchestra.rehearsal.outcome import MemberOutcome
 from orchestra.rehearsal.plan import Group
 from orchestra.rehearsal.tally import Parts
@@ -92,12 +93,9 @@ class Member:
         self._arrived: dict[int, int] = {}
         self._waking_s = 0.0
         peer_id = b"-OR0100-" + rng.randbytes(6).hex().encode()
-        self._host = Host(
-            network, number, peer_id, up_bytes_s=group.up_bytes_s, down_bytes_s=group.down_bytes_s
-        )
+        self._host = Host(network, number, peer_id, Lines(group.up_bytes_s, group.down_bytes_s))
         self._host.hear = self.hear
         self._host.wake = self._hear_soon
-        network.hosts[self._host.address] = self._host
         self._orchestrator = Orchestrator(
             self._task(peer_id), self._ports(), rng=rng, now_s=self._clock.now_s
         )
@@ -269,7 +267,7 @@ class Member:
     def _ask(self, message: Announce) -> None:
         host = self._host
         answer = self._conductor.answer(
-            message, host=host.address, peer_id=host.peer_id, info_hash=host.info_hash
+            message, host=host.address, peer_id=host.peer_id, info_hash=host.network.info_hash
         )
         self._later(host.network.latency_s, answer)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from orchestra.geometry import Geometry
 from orchestra.rehearsal.clock import Clock
 from orchestra.rehearsal.conductor import Conductor
-from orchestra.rehearsal.links import Network
+from orchestra.rehearsal.host import Network
 from orchestra.rehearsal.member import Member
 from orchestra.rehearsal.outcome import MemberOutcome, Outcome
 from orchestra.rehearsal.plan import Plan, bound_s
@@ -22,6 +22,8 @@ PATIENCE_S = 300.0
 """When no block has come anywhere for so long, and nobody is still to join, it has come to a standstill."""
 _STEPS = 500
 """In how many steps of the least time that it takes progress is told; but each second at least."""
+LEAST_STEP_S = 0.01
+"""Progress is told no more often than this, in virtual time."""
 _LOOKS = 150
 """At how many moments of the least time that it takes the figures are looked at."""
 
@@ -57,7 +59,7 @@ class _Rehearsal:
         self._parts = Parts(self._geometry.parts)
         bound = bound_s(plan) or 1.0
         self._timeline = Timeline(self._clock, bound / _LOOKS, self._look)
-        self._step_s = min(1.0, bound / _STEPS)
+        self._step_s = min(max(bound / _STEPS, LEAST_STEP_S), 1.0)
         self._joins: list[tuple[float, int, random.Random]] = []
         self._members: dict[int, Member] = {}
         self._seeds: list[Member] = []
