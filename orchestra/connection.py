@@ -22,7 +22,7 @@ import netutils
 from orchestra.buffers import Pool
 from orchestra.decoder import Decoder, missing_bytes
 from orchestra.errors import RemoteProtocolError
-from orchestra.landing import Landing
+from orchestra.landing import MESSAGE_BYTES, Landing
 from orchestra.messages import Address, BlocksSent, LinkClosed, LinkUp, Received
 from orchestra.shipment import Shipment
 from orchestra.socketflow import Arrival, Backlog
@@ -35,6 +35,9 @@ HANDSHAKE_S = 10.0
 FEW_SLOTS = 4
 """How much of a landing to fill where no blocks come, 32 KiB: little at a time for the orchestrator
 to hear, since such messages are not bounded by the memory that they came in."""
+GATHERED_BLOCKS = 3
+GATHER_S = 0.015
+"""Where blocks come slowly, how many more to wait for, and how long at the most."""
 MAX_OUTBOX = 1000
 """Items that may wait for a peer; more means that it takes nothing in."""
 
@@ -79,6 +82,8 @@ class Connection(Worker):
         self._outbox: queue.SimpleQueue[bytes | Shipment | None] = queue.SimpleQueue()
         self._close_reason = ""
         self._brings_blocks = False
+        self._trickles = False
+        """Blocks come, a few at a time."""
         self._ended = threading.Event()
         # Guards the socket against being shut after it was closed: its number may be another's by then.
         self._sock_lock = threading.Lock()
@@ -169,9 +174,13 @@ class Connection(Worker):
         decoder = Decoder(self._identity.parts, self._identity.part_size_bytes, fast=fast)
         rest = b""
         while True:
-            # Wait without a buffer, so that a hundred idle peers hold none; and for the rest of a block, not
-            # for each packet of it.
-            arrival.wait(min(missing_bytes(rest), BLOCK_BYTES))
+            # Wait without a buffer, so that a hundred idle peers hold none; and for the rest of a block, or a
+            # few of them while they come, not for each packet of it.
+            missing = min(missing_bytes(rest), BLOCK_BYTES)
+            if self._trickles:
+                arrival.wait(missing + GATHERED_BLOCKS * MESSAGE_BYTES, GATHER_S)
+            else:
+                arrival.wait(missing)
             landing = self._pool.take()
             try:
                 rest = self._receive_into(sock, landing, rest, decoder)
@@ -199,6 +208,7 @@ class Connection(Worker):
         filled = len(rest) + got
         messages, rest = landing.decode(filled, decoder)
         self._brings_blocks = any(message.__class__ is Blocks for message in messages)
+        self._trickles = self._brings_blocks and got < GATHERED_BLOCKS * MESSAGE_BYTES
         if self._brings_blocks:
             self._report(Received(self.key, messages, landing))
         else:

@@ -205,11 +205,24 @@ class Conversation:
         return self._picker.have.complete and (peer.have.complete or peer.upload_only)
 
     def show_interest(self, peer: Peer, now_s: float) -> None:
-        """Tell the peer when our interest changes; two that want nothing have nothing more to say."""
+        """Tell the peer when it has something for us; two that want nothing have nothing more to say."""
         if self._geometry.parts and self.is_over(peer):
             peer.close("both are complete" if peer.have.complete else "neither wants anything")
             return
-        wanted = peer.wanted_parts > 0
-        if wanted != peer.interesting:
-            peer.interesting = wanted
-            peer.say(encode_state(MessageId.INTERESTED if wanted else MessageId.NOT_INTERESTED), now_s)
+        if peer.wanted_parts > 0 and not peer.interesting:
+            peer.interesting = True
+            peer.say(encode_state(MessageId.INTERESTED), now_s)
+        elif self._picker.have.complete:
+            self._lose_interest(peer, now_s)
+
+    def settle_interest(self, peers: Iterable[Peer], now_s: float) -> None:
+        """Tell those who have nothing left for us, once in a while: mostly they soon have something again."""
+        for peer in peers:
+            if peer.wanted_parts <= 0 and not peer.closing:
+                self._lose_interest(peer, now_s)
+
+    @staticmethod
+    def _lose_interest(peer: Peer, now_s: float) -> None:
+        if peer.interesting:
+            peer.interesting = False
+            peer.say(encode_state(MessageId.NOT_INTERESTED), now_s)

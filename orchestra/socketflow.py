@@ -67,16 +67,21 @@ class Arrival:
             self._poll = select.poll()
             self._poll.register(sock, select.POLLIN)
 
-    def wait(self, least_bytes: int) -> None:
+    def wait(self, least_bytes: int, patience_s: float | None = None) -> None:
         """Until so many bytes are there, or any where the system cannot be told, or the connection has ended.
 
-        Raises OSError, and EOFError where it has noticed the end.
+        After `patience_s` fewer will do. Raises OSError, and EOFError where it has noticed the end.
         """
         if self._poll is None:  # Windows
             if not self._sock.recv(1, socket.MSG_PEEK):
                 raise EOFError
             return
+        self._ask_for(least_bytes)
+        if not self._poll.poll(None if patience_s is None else int(1000 * patience_s)):
+            self._ask_for(1)
+            self._poll.poll()
+
+    def _ask_for(self, least_bytes: int) -> None:
         if least_bytes != self._least_bytes:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least_bytes)
             self._least_bytes = least_bytes
-        self._poll.poll()

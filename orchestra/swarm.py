@@ -177,6 +177,7 @@ class Swarm:
                 peer.say(KEEP_ALIVE, now_s)
         if self.downloads.find_snubs(now_s):
             self.downloads.fill_all(now_s)
+        self.conversation.settle_interest(self.peers.values(), now_s)
         self.service.tick(now_s)
         if self.has_source:
             self.sourced_at_s = now_s

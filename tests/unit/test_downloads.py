@@ -933,7 +933,7 @@ def test_a_disputed_part_is_not_left_half_with_a_peer_that_chokes_us() -> None:
 
 
 class Storm:
-    """Peers that come and go, choke, reject, stall, lie and answer late, by a seeded rng; a writer that lags."""
+    """Peers that come, go, choke, reject, stall, lie and answer late, by a seeded rng; a writer that lags."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)

@@ -36,8 +36,10 @@ def test_those_who_die_never_have_it_and_those_who_leave_do() -> None:
     made = play("--churn", "leave,die:25%")
     assert (made.finished, made.cut_off) == (6, 2)
     fetching = [member for member in made.outcome.members if member.group]
-    # The last one to leave ends the rehearsal, before it has said goodbye.
-    assert sum(member.left_s is not None for member in fetching) >= 7
+    # The last to finish end the rehearsal, before they have said goodbye.
+    early = [member for member in fetching if (member.finished_s or 0.0) < made.outcome.ended_s - 1.0]
+    assert len(early) >= 2
+    assert all(member.left_s is not None for member in early)
 
 
 def test_free_riders_upload_nothing_and_late_ones_come_late() -> None:
@@ -63,7 +65,7 @@ def test_progress_is_told_often_and_may_end_it() -> None:
     told: list[tuple[float, int, int]] = []
     scene = scenario(*SMALL)
     rehearse(scene.rehearsed, on_progress=lambda *progress: told.append(progress))
-    assert len(told) >= 500
+    assert len(told) >= 200
     assert told == sorted(told)
     assert {fetching for _, _, fetching in told} == {8}
 
