@@ -13,6 +13,7 @@ from benchmarks import (
     fans,
     idle,
     recheck,
+    rehearsed,
     scale,
     scenarios,
     startstop,
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Plan], Report]] = {
     "start-stop": startstop.run,
     "steps": steps.run,
     "swarm": swarm.run,
+    "rehearsal": rehearsed.run,
 }
 SIZES_BYTES = {"swarm": scenarios.SIZE_BYTES}
 """The file's, where it is not 1 GiB."""

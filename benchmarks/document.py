@@ -16,7 +16,7 @@ from benchmarks.report import Report
 
 PERFORMANCE = ROOT / "docs" / "performance.md"
 SWARM = ROOT / "docs" / "swarm.md"
-DOCUMENTS = {"swarm": SWARM}
+DOCUMENTS = {"swarm": SWARM, "rehearsal": SWARM}
 """Where a benchmark stands that is not in docs/performance.md."""
 
 
