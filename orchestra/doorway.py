@@ -106,6 +106,8 @@ class Doorway:
         """
         of_use = any(peer.interesting or peer.wants for peer in self._peers.values())
         room = DIALLED_UP_TO if of_use else MAX_PEERS
+        if self.connections >= room:
+            return
         connected = {peer.contact for peer in self._peers.values() if peer.contact}
         rank = self._ranking()
         while self.connections < room and len(self._half_open) < MAX_HALF_OPEN:

@@ -139,8 +139,13 @@ class WireEnd:
         self.open = True
         self._quiet_from_s = 0.0
         score = member.world.score
-        self._decoder = Decoder(score.parts, score.part_size_bytes, fast=True)
+        self._decoder = Decoder(score.parts, score.part_size_bytes)
         self._rest = b""
+
+    def agree(self, handshake: Handshake) -> None:
+        """Both sides know what they speak."""
+        score = self.member.world.score
+        self._decoder = Decoder(score.parts, score.part_size_bytes, fast=handshake.speaks_fast)
 
     def send(self, item: bytes | Shipment) -> bool:
         if not self.open:
@@ -189,7 +194,8 @@ class WireEnd:
 class Member:
     """An orchestrator with played threads. `data` is what is on its disk; None: nothing.
 
-    `lies` is the share of its shipments in which a byte is wrong.
+    `lies` is the share of its shipments in which a byte is wrong. `extensions`: the
+    reserved bytes of its handshake.
     """
 
     def __init__(
@@ -202,6 +208,7 @@ class Member:
         lies: float = 0.0,
         uplink_bytes_s: float = UPLINK_BYTES_S,
         members: tuple[Address, ...] = (),
+        extensions: int = OUR_EXTENSIONS,
     ) -> None:
         self.world, self.host = world, host
         self.data = bytearray(world.score.size_bytes) if data is None else bytearray(data)
@@ -211,6 +218,7 @@ class Member:
         self.bad_parts: list[int] = []
         """Parts that turned out wrong."""
         self.gone = False
+        self.extensions = extensions
         self._lies, self._uplink_bytes_s = lies, uplink_bytes_s
         self._uplink_free_s = self._waking_s = 0.0
         self._pool = Pool(1000, Shipment)
@@ -321,8 +329,11 @@ class Member:
     def shake(self, end: WireEnd, peer: Member) -> None:
         """The other side's handshake has come."""
         if end.open:
-            task = peer.orchestrator._task
-            self.hear(LinkUp(end.key, Handshake(OUR_EXTENSIONS, self.world.score.info_hash, task.peer_id)))
+            spoken = self.extensions & peer.extensions
+            peer_id = peer.orchestrator._task.peer_id
+            handshake = Handshake(spoken, self.world.score.info_hash, peer_id)
+            end.agree(handshake)
+            self.hear(LinkUp(end.key, handshake))
 
     def refuse(self, sock: Any) -> None:
         sock.close("refused")

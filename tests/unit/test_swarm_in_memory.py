@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from orchestra import choker, service
+from orchestra import swarm as swarm_module
+from orchestra.downloads import Downloads
 from orchestra.messages import Ended
 from orchestra.orchestrator import Phase
+from orchestra.peer import Peer
+from orchestra.wire import EXTENSION_PROTOCOL_BIT, FAST_BIT, OUR_EXTENSIONS, BlockSpan
 from tests.fakes import content, score_of
 from tests.inmemory import PORT, World
 
@@ -140,6 +145,39 @@ def test_without_a_conductor_a_member_named_by_hand_is_enough() -> None:
     made.join(members=((seeder.host, PORT),))
     made.run(lambda: all_complete(made), limit_s=60)
     check_end(made)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_members_that_speak_less_and_more_complete_together(seed: int) -> None:
+    made = world(seed)
+    made.join(data=DATA)
+    for extensions in (0, OUR_EXTENSIONS, EXTENSION_PROTOCOL_BIT, FAST_BIT, 0, OUR_EXTENSIONS):
+        made.join(extensions=extensions)
+    made.run(lambda: all_complete(made), limit_s=60)
+    check_end(made)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_swarm_of_few_slots_in_which_chokes_break_off_parts_completes(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swarm_module, "UPLOAD_SLOTS", 1)
+    monkeypatch.setattr(service, "ROUND_S", 1.0)
+    monkeypatch.setattr(choker, "OPTIMISTIC_ROUNDS", 1)
+    rejected = []
+    take_back = Downloads.rejected
+
+    def counted(downloads: Downloads, peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
+        rejected.extend(blocks)
+        take_back(downloads, peer, blocks, now_s)
+
+    monkeypatch.setattr(Downloads, "rejected", counted)
+    made = world(seed)
+    swarm(made, 4)
+    made.join(data=DATA)
+    made.run(lambda: all_complete(made), limit_s=300)
+    check_end(made)
+    assert rejected
 
 
 def test_members_that_know_one_another_by_hearsay_alone_find_one_another() -> None:
