@@ -11,7 +11,9 @@ game); the later copy is cancelled.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 
 from orchestra.errors import RemoteProtocolError
 from orchestra.fast import REJECTED_REST_S
@@ -195,15 +197,13 @@ class Downloads:
             parts = self._flights.open_parts(flight) if flight.askable else []
             if parts and disputed.isdisjoint(parts) and all(map(peer.gives, parts)):
                 return flight.take(room)
+        owers = Counter(chain.from_iterable(other.outstanding for other in self._peers.values()))
         owed: dict[int, list[int]] = {}
-        owers: dict[int, int] = {}
-        for other in self._peers.values():
-            for key in other.outstanding:
-                owers[key] = owers.get(key, 0) + 1
-                index = self._geometry.part_of(key)
-                if owers[key] == 1 and peer.gives(index) and index not in disputed:
-                    owed.setdefault(index, []).append(key)
-        for keys in sorted(owed.values(), key=len, reverse=True):
+        for key in owers:
+            owed.setdefault(self._geometry.part_of(key), []).append(key)
+        for index, keys in sorted(owed.items(), key=lambda item: len(item[1]), reverse=True):
+            if index in disputed or not peer.gives(index):
+                continue
             free = sorted((key for key in keys if owers[key] < END_GAME_SOURCES), reverse=True)[:room]
             if free:
                 self._asked_twice.update(free)

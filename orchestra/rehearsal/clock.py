@@ -23,7 +23,8 @@ class Clock:
     def at(self, when_s: float, action: Action, argument: Any) -> None:
         """Call action(argument) at that time, or now if it has passed."""
         self._entered += 1
-        heapq.heappush(self._heap, (max(when_s, self.now_s), self._entered, action, argument))
+        when_s = max(when_s, self.now_s)
+        heapq.heappush(self._heap, (when_s, self._entered, action, argument))
 
     def after(self, delay_s: float, action: Action, argument: Any) -> None:
         """Call action(argument) in so much time."""

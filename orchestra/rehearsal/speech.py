@@ -8,33 +8,29 @@ from orchestra.geometry import Geometry
 from orchestra.wire import BLOCK_BYTES, PIECE_HEADER_BYTES, Blocks, BlockSpan, Message
 
 QUANTUM_BLOCKS = 4
-SHORT_BYTES = 9
-"""A `have`, or less: there are few different ones."""
+REMEMBERED = 1000
+"""How many different things that were said are kept."""
 
 _NOTHING = memoryview(bytes(QUANTUM_BLOCKS * BLOCK_BYTES))
 
 
 class Speech:
-    """Decodes what members say. The same bytes, said to a hundred peers, are decoded once."""
+    """Decodes what members say. The same words, said to a hundred peers, are decoded once."""
 
     def __init__(self, geometry: Geometry) -> None:
         self._decoder = Decoder(geometry.parts, geometry.part_size_bytes, fast=True)
-        self._short: dict[bytes, list[Message]] = {}
-        self._last = b""
-        self._said: list[Message] = []
+        self._heard: dict[bytes, list[Message]] = {}
 
     def messages(self, data: bytes) -> list[Message]:
         """What whole messages mean; the list belongs to all who ask, and must not be changed."""
-        if data is self._last:
-            return self._said
-        said = self._short.get(data) if len(data) <= SHORT_BYTES else None
+        said = self._heard.get(data)
         if said is None:
             said, used = self._decoder.decode(memoryview(data), len(data))
             if used != len(data):
                 raise RemoteProtocolError("a member has sent half a message")
-            if len(data) <= SHORT_BYTES:
-                self._short[data] = said
-        self._last, self._said = data, said
+            if len(self._heard) >= REMEMBERED:
+                self._heard.clear()
+            self._heard[data] = said
         return said
 
 
