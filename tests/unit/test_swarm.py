@@ -996,3 +996,82 @@ def test_parts_that_come_close_together_are_told_of_together(stage: Stage) -> No
     stage.swarm.tell_waiting(stage.now_s + GATHER_S)
     assert Haves(parts) in link_of(other).said()
     assert stage.swarm.due_s is None
+
+
+# The only source
+
+
+def sole_source(peers: int) -> tuple[Stage, list[Peer]]:
+    """A complete member and so many empty ones, which the conductor says are all there are."""
+    stage = Stage(full_bitfield(PARTS))
+    stage.swarm.expect_others(seeders=1, leechers=peers)
+    return stage, [stage.meet() for _ in range(peers)]
+
+
+def offered_to(peer: Peer) -> list[int]:
+    """The parts that the peer was told of since the last look."""
+    return [index for said in link_of(peer).said() if isinstance(said, Haves) for index in said.indices]
+
+
+def test_the_only_source_shows_each_peer_a_few_parts_that_it_shows_nobody_else() -> None:
+    _, peers = sole_source(3)
+    assert not any(peer.choked for peer in peers)
+    offers = [offered_to(peer) for peer in peers]
+    assert all(offers)
+    together = [index for each in offers for index in each]
+    assert len(together) == len(set(together)) <= PARTS
+
+
+def test_a_lone_peer_is_shown_all_at_once() -> None:
+    stage = Stage(full_bitfield(PARTS))
+    stage.swarm.expect_others(seeders=1, leechers=1)
+    peer = stage.meet()
+    assert BitfieldReceived(full_bitfield(PARTS).to_wire()) in link_of(peer).said()
+
+
+def test_with_another_source_all_is_shown_from_the_start() -> None:
+    stage = Stage(full_bitfield(PARTS))
+    stage.swarm.expect_others(seeders=2, leechers=5)
+    for peer in (stage.meet(), stage.meet()):
+        assert BitfieldReceived(full_bitfield(PARTS).to_wire()) in link_of(peer).said()
+
+
+def test_when_all_is_out_the_rest_is_shown_to_everybody() -> None:
+    stage, (one, other) = sole_source(2)
+    shown = set(offered_to(one))
+    stage.hear(other, Haves(list(range(PARTS - 1))))
+    shown |= set(offered_to(one))
+    assert shown != set(range(PARTS))
+    stage.hear(other, Haves([PARTS - 1]))
+    # A peer that has all is a source: from now on there are two.
+    assert shown | set(offered_to(one)) == set(range(PARTS))
+
+
+def test_a_source_that_comes_later_ends_the_offers() -> None:
+    stage, (one, _) = sole_source(2)
+    shown = set(offered_to(one))
+    stage.meet(BitfieldReceived(full_bitfield(PARTS).to_wire()))
+    assert shown | set(offered_to(one)) == set(range(PARTS))
+
+
+def test_a_peer_is_offered_more_once_it_has_what_it_was_offered_and_others_too() -> None:
+    stage, (one, other) = sole_source(2)
+    first = offered_to(one)
+    stage.hear(one, Haves(first))
+    stage.hear(other, Haves(first))
+    again = offered_to(one)
+    assert again
+    assert not set(again) & set(first)
+
+
+def test_what_was_offered_to_a_peer_that_left_is_offered_to_another() -> None:
+    stage, (one, other) = sole_source(2)
+    lost, kept = offered_to(one), offered_to(other)
+    stage.swarm.link_closed(one.key, stage.now_s)
+    seen = set(kept)
+    for _ in range(PARTS):
+        stage.hear(other, Haves(kept))
+        stage.tick()
+        kept = offered_to(other)
+        seen |= set(kept)
+    assert set(lost) <= seen
