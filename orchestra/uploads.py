@@ -32,13 +32,17 @@ LEAST_BATCH_BLOCKS = 1
 QUICK_S = 0.05
 SLOW_S = 0.25
 READS_AT_ONCE = 2
-UNDER_WAY_S = 0.05
+UNDER_WAY_S = 0.1
 """How much may be on its way to all peers together, in seconds of what the uplink has carried of late."""
 LEAST_UNDER_WAY_BYTES = 128 * 1024
 STUCK_S = 0.5
 """A peer that has not taken a batch for so long is not waited for."""
 PATIENCE_S = 2.0
 """Who has waited so long is next, whatever it asks for."""
+TRUSTED_BYTES = 1 << 20
+"""What a peer gets of us before we look at what it gives."""
+FAIR_RETURN = 20
+"""Who has given us less than this part of what it got has its turn when nobody else wants one."""
 
 
 class Uploads:
@@ -145,16 +149,29 @@ class Uploads:
 
     def _next(self, now_s: float) -> int:
         """The key of the peer whose turn it is: half through a part, or asking for what we gave least."""
-        first, longest = next(iter(self._waiting.items()))
-        if len(self._waiting) == 1 or now_s - longest.waiting_since_s >= PATIENCE_S:
+        if len(self._waiting) == 1:
+            return next(iter(self._waiting))
+        waiting = [item for item in self._waiting.items() if not self._rides_free(item[1])]
+        waiting = waiting or list(self._waiting.items())
+        first, longest = waiting[0]
+        if now_s - longest.waiting_since_s >= PATIENCE_S:
             return first
         best, least = first, 1 << 32
-        for key, peer in self._waiting.items():
+        for key, peer in waiting:
             index = next(iter(peer.asked))[0] if peer.asked else -1
             times = -1 if index in (-1, peer.part_under_way) else self._given_times[index]
             if times < least:
                 best, least = key, times
         return best
+
+    def _rides_free(self, peer: Peer) -> bool:
+        """True for one that took much of us and gave us next to nothing, while we need something."""
+        taken_bytes = peer.up.total_bytes
+        return (
+            taken_bytes >= TRUSTED_BYTES
+            and FAIR_RETURN * peer.down.total_bytes < taken_bytes
+            and not self._have.complete
+        )
 
     def _give(self, peer: Peer, now_s: float) -> None:
         """The next batch, up to the end of a part if that is not much more or less."""

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from orchestra.bitfield import Bitfield
 from orchestra.errors import RemoteProtocolError
 from orchestra.fast import MAX_REFUSALS, Fast
 from orchestra.geometry import Geometry
 from orchestra.messages import Read
 from orchestra.peer import Peer
-from orchestra.uploads import MAX_ASKED, MAX_BATCH_BLOCKS, READS_AT_ONCE, STUCK_S, Uploads
+from orchestra.uploads import (
+    MAX_ASKED,
+    MAX_BATCH_BLOCKS,
+    PATIENCE_S,
+    READS_AT_ONCE,
+    STUCK_S,
+    TRUSTED_BYTES,
+    Uploads,
+)
 from orchestra.wire import BLOCK_BYTES, BlockSpan, Rejects
 from tests.fakes import ListInbox, bitfield, link_of, make_peer
 
@@ -283,3 +292,34 @@ def test_a_peer_that_is_being_closed_is_not_served(desk: Desk) -> None:
     desk.peer.close("over")
     desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
     assert desk.read() == []
+
+
+def rider_and_giver(desk: Desk) -> tuple[Peer, Peer]:
+    """Both took two MiB of us; one gave as much, the other nothing. Both want more, the rider for longer."""
+    rider, giver = desk.peer_of(2), desk.peer_of(3)
+    for peer in (rider, giver):
+        peer.up.add(2 * TRUSTED_BYTES, 0.0)
+    giver.down.add(2 * TRUSTED_BYTES, 0.0)
+    desk.uploads.asked(desk.peer, blocks(8), 0.0)
+    desk.uploads.asked(rider, blocks(8, 64), 0.0)
+    desk.uploads.asked(giver, blocks(8, 128), 0.0)
+    return rider, giver
+
+
+def test_who_gives_nothing_gets_what_is_spare(desk: Desk) -> None:
+    _, giver = rider_and_giver(desk)
+    [batch] = desk.read()
+    desk.sent(desk.peer, batch, PATIENCE_S + 1)
+    [batch] = desk.read()
+    assert batch == blocks(8, 128)
+    desk.sent(giver, batch, PATIENCE_S + 2)
+    assert desk.read() == [blocks(8, 64)]
+
+
+def test_once_we_are_complete_nobody_owes_us_anything() -> None:
+    desk = Desk()
+    desk.uploads = Uploads(GEOMETRY, Bitfield.full(100), desk.reader, 0.0)
+    rider_and_giver(desk)
+    [batch] = desk.read()
+    desk.sent(desk.peer, batch, PATIENCE_S + 1)
+    assert desk.read() == [blocks(8, 64)]
