@@ -41,11 +41,15 @@ class News:
             if peer.closing:
                 continue
             # A complete peer wants nothing, so that our parts are no news to it.
-            held = len(good) if peer.have.complete else sum(map(peer.have.count_in, runs))
+            have = peer.have
+            if have.complete:
+                peer.wanted_parts -= len(good)
+                continue
+            held = int(good[0] in have) if len(good) == 1 else sum(map(have.count_in, runs))
             peer.wanted_parts -= held
             lacks_some = held < len(good)
             may_want = lacks_some and not peer.told_in_vain
-            if (may_want and at_once) or (peer.engaged and not peer.wants and not peer.have.complete):
+            if (may_want and at_once) or (peer.engaged and not peer.wants):
                 self._catch_up(peer, encoded, now_s)
                 peer.told_in_vain = lacks_some and not peer.wants
             elif may_want:

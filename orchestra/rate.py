@@ -12,17 +12,19 @@ from collections import deque
 class Rate:
     """Bytes a second over the last `window_s` seconds."""
 
-    __slots__ = ("_since_s", "_slots", "_window_s", "total_bytes")
+    __slots__ = ("_moved_bytes", "_since_s", "_slots", "_window_s", "total_bytes")
 
     def __init__(self, now_s: float, window_s: float = 5.0) -> None:
         self._window_s = window_s
         self._since_s = now_s
         self._slots: deque[list[float]] = deque()
+        self._moved_bytes = 0.0
         self.total_bytes = 0
 
     def add(self, length_bytes: int, now_s: float) -> None:
         """Count bytes that came or went at `now_s`; the clock never runs backwards."""
         self.total_bytes += length_bytes
+        self._moved_bytes += length_bytes
         slots = self._slots
         # Slots of a quarter of a second keep the deque short however many calls come.
         if slots and now_s - slots[-1][0] < 0.25:
@@ -37,9 +39,9 @@ class Rate:
         if not self._slots:
             return 0.0
         elapsed = min(self._window_s, now_s - self._since_s)
-        return sum([length for _, length in self._slots]) / max(elapsed, 0.25)
+        return self._moved_bytes / max(elapsed, 0.25)
 
     def _forget(self, now_s: float) -> None:
         slots, oldest_s = self._slots, now_s - self._window_s
         while slots and slots[0][0] < oldest_s:
-            slots.popleft()
+            self._moved_bytes -= slots.popleft()[1]

@@ -159,9 +159,10 @@ class Swarm:
             self.downloads.part_bad(index)
         if good:
             self.news.tell(self.peers.values(), good, now_s)
-            for peer in self.peers.values():
-                if not peer.closing:
-                    self.conversation.show_interest(peer, now_s)
+            if self.complete:
+                for peer in self.peers.values():
+                    if not peer.closing:
+                        self.conversation.show_interest(peer, now_s)
         if bad:
             self.downloads.fill_all(now_s)
 
