@@ -15,6 +15,7 @@ nobody but itself.
 from __future__ import annotations
 
 from array import array
+from itertools import islice
 
 from orchestra.bitfield import Bitfield
 from orchestra.errors import RemoteProtocolError
@@ -175,20 +176,17 @@ class Uploads:
 
     def _give(self, peer: Peer, now_s: float) -> None:
         """The next batch, up to the end of a part if that is not much more or less."""
-        batch: list[BlockSpan] = []
-        index = -1
-        for block in peer.asked:
-            if len(batch) >= MAX_BATCH_BLOCKS or (len(batch) >= peer.batch_blocks and block[0] != index):
-                break
-            if block[0] != index:
-                index = block[0]
-                self._given_times[index] += block[1] == 0
-            batch.append(block)
-            if len(batch) >= 2 * peer.batch_blocks:
+        wanted = peer.batch_blocks
+        batch = list(islice(peer.asked, min(MAX_BATCH_BLOCKS, 2 * wanted)))
+        for place in range(wanted, len(batch)):
+            if batch[place][0] != batch[place - 1][0]:
+                del batch[place:]
                 break
         for block in batch:
             del peer.asked[block]
-        peer.part_under_way = index
+        for begun in [index for index, begin, _ in batch if begin == 0]:
+            self._given_times[begun] += 1
+        peer.part_under_way = batch[-1][0]
         if not peer.reading:
             peer.batch_sent_at_s = now_s
             self._served[peer.key] = peer
