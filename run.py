@@ -1,4 +1,4 @@
-"""The commands for a fresh clone: `python3 run.py demo`, `python3 run.py test`, `python3 run.py bench`.
+"""The commands for a fresh clone: `python3 run.py demo`, `test`, `soak`, `bench`.
 
 Makes a virtual environment in .venv beside this file, installs what is
 missing, and runs the command in it. Needs Python 3.10 or newer and, the first
@@ -73,6 +73,13 @@ def test(arguments: list[str]) -> int:
     return first_failure
 
 
+def soak(arguments: list[str]) -> int:
+    """all fault tests, the long ones too, with figures; an hour; arguments go to pytest (-k NAME chooses)"""
+    prepare(TEST)
+    options = ["--override-ini=norecursedirs=.*", "--timeout=3600", *arguments]
+    return call([str(PYTHON), "-m", "pytest", "tests/faults", "tests/soak", *options])
+
+
 def bench(arguments: list[str]) -> int:
     """measure against others of the trade; -h tells what there is"""
     prepare(BENCH)
@@ -82,6 +89,7 @@ def bench(arguments: list[str]) -> int:
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "demo": ("[FILE]", demo),
     "test": ("[PYTEST ARGUMENTS]", test),
+    "soak": ("[PYTEST ARGUMENTS]", soak),
     "bench": ("[NAME ...]", bench),
 }
 

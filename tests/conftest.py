@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import figures
 from tests.programs import Programs
 
 # No time is asserted, and a run depends on no run before it: a busy machine finds what an idle one finds.
@@ -98,3 +99,11 @@ def _open_descriptors() -> dict[int, str]:
             except OSError:  # the descriptor that lists them
                 continue
     return opened
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the fault tests measured. `python3 run.py soak` runs them in one process, so nothing is missing."""
+    if figures.lines():
+        terminalreporter.section("figures")
+        for line in figures.lines():
+            terminalreporter.write_line(line)
