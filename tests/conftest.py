@@ -102,7 +102,7 @@ def _open_descriptors() -> dict[int, str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what the fault tests measured. `python3 run.py soak` runs them in one process, so nothing is missing."""
+    """Print what the fault tests measured; `python3 run.py soak` runs them in one process."""
     if figures.lines():
         terminalreporter.section("figures")
         for line in figures.lines():
