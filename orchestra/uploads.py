@@ -33,7 +33,7 @@ LEAST_BATCH_BLOCKS = 1
 QUICK_S = 0.05
 SLOW_S = 0.25
 READS_AT_ONCE = 2
-UNDER_WAY_S = 0.1
+UNDER_WAY_S = 0.2
 """How much may be on its way to all peers together, in seconds of what the uplink has carried of late."""
 LEAST_UNDER_WAY_BYTES = 128 * 1024
 STUCK_S = 0.5
