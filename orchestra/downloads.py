@@ -37,8 +37,10 @@ AHEAD_S = 0.15
 """How much to have asked of a peer beyond what the time that it takes to answer calls for."""
 SEARCH_S = 0.1
 """How long to leave an idle peer alone for whom nothing was found among what others were asked for."""
-HAND_OVER_S = 1.0
+HAND_OVER_S = 0.25
 """After so long an idle peer takes over what another one was asked for and has not begun to send."""
+ANSWER_S = 1.0
+"""How long to wait for what a peer says to that, before another one is asked all the same."""
 
 
 class Downloads:
@@ -136,7 +138,7 @@ class Downloads:
         """Askable parts that `peer` has begun, else some that were orphaned, else new ones."""
         while peer.to_ask:
             flight = peer.to_ask[0]
-            if flight.owner == peer.key and flight.askable:
+            if flight.owner == peer.key and flight.askable and not flight.recalled_at_s:
                 return flight
             peer.to_ask.popleft()
         for flight in self._flights.orphans:
@@ -160,22 +162,32 @@ class Downloads:
         """What another peer has been asked for longest and has not begun to send, if `peer` has it.
 
         Most of what is rare is asked of the one who had it first, by all at once. It can give it to one after
-        the other only, while those who have got it idle.
+        the other only, while those who have got it idle. Who speaks BEP 6 says whether it has begun to send:
+        so it is recalled first, and nothing is sent twice.
         """
         best: Flight | None = None
         for flight in self._flights.all():
-            if now_s - flight.asked_at_s < HAND_OVER_S or (best and best.asked_at_s <= flight.asked_at_s):
+            # Twice as long each time: what is taken from one queue to the end of the next one never comes.
+            due_s = flight.asked_at_s + HAND_OVER_S * 2**flight.moves
+            if flight.recalled_at_s:
+                due_s = flight.recalled_at_s + ANSWER_S
+            if now_s < due_s or (best and best.asked_at_s <= flight.asked_at_s):
                 continue
             if all(map(peer.gives, flight.parts)) and self._may_be_handed_over(flight):
                 best = flight
         if best is None or best.owner is None:
             return None
-        owner = self._peers[best.owner]
-        taken = self._flights.hand_over(best)
-        best.asked_at_s = now_s
-        if taken:
-            self._cancel(owner, taken)
-        return self._adopt(best, peer)
+        owner, asked = self._peers[best.owner], self._flights.asked(best)
+        if owner.fast is not None and not best.recalled_at_s:
+            best.recalled_at_s = now_s
+            best.recalled_for = peer.key
+            owner.link.send(encode_cancels(self._geometry.spans(asked)))
+            return None
+        owner.outstanding.difference_update(asked)
+        if asked:
+            self._cancel(owner, asked)
+        self._flights.move(best, peer)
+        return best
 
     def _may_be_handed_over(self, flight: Flight) -> bool:
         asked = range(self._geometry.key(flight.parts.start, 0), flight.end)
@@ -324,7 +336,13 @@ class Downloads:
         peer.stray_blocks += peer.fast.unexplained(len(blocks) - len(keys))
         if peer.stray_blocks > MAX_STRAY_BLOCKS:
             raise RemoteProtocolError("too many rejects of what was not asked for")
-        if not keys:
+        given_up = {key: flight for key in keys if (flight := self._flights.of(key)).recalled_at_s}
+        if given_up:
+            self._flights.withdraw(peer, list(given_up))
+            for flight in dict.fromkeys(given_up.values()):
+                self._flights.settle(flight)
+            self.freed = True
+        if len(given_up) == len(keys):
             return
         if peer.choking_us:
             for key in keys:
@@ -332,7 +350,7 @@ class Downloads:
         else:
             peer.fast.rest_until_s = now_s + REJECTED_REST_S
             peer.snubbed = True
-        self._flights.withdraw(peer, list(keys))
+        self._flights.withdraw(peer, [key for key in keys if key not in given_up])
         self._release(peer)
 
     def _release(self, peer: Peer) -> None:

@@ -30,6 +30,12 @@ class Flight:
     """Keys of the peers whose blocks were accepted."""
     asked_at_s: float = 0.0
     """When its owner was first asked for any of it."""
+    recalled_at_s: float = 0.0
+    """When its owner was asked not to send it; 0 when it was not, or has answered."""
+    recalled_for: int = 0
+    """Key of the peer that is to send it instead."""
+    moves: int = 0
+    """How often another peer was asked for it instead."""
 
     @property
     def askable(self) -> bool:

@@ -67,6 +67,8 @@ class Flights:
                 flight.owner = None
                 if flight in self.orphans:
                     self.orphans.remove(flight)
+            elif flight.recalled_at_s:
+                self.settle(flight)
             key = stop
 
     def untouched(self, flight: Flight) -> bool:
@@ -76,14 +78,35 @@ class Flights:
         asked = range(self._geometry.key(flight.parts.start, 0), flight.unasked)
         return self._peers[flight.owner].outstanding.issuperset(asked)
 
-    def hand_over(self, flight: Flight) -> list[int]:
-        """Take an untouched flight from its owner; the blocks that it was asked for, and owes us no more."""
+    def settle(self, flight: Flight) -> None:
+        """A recalled flight moves to another peer if its owner has answered for all of it, and sent none."""
         assert flight.owner is not None
-        first = self._geometry.key(flight.parts.start, 0)
-        asked = list(range(first, flight.unasked))
-        self._peers[flight.owner].outstanding.difference_update(asked)
-        flight.unasked = first
-        return asked
+        owner = self._peers[flight.owner]
+        asked = self.asked(flight)
+        if not owner.outstanding.isdisjoint(asked):
+            return
+        flight.recalled_at_s = 0.0
+        taker, owed = self._peers.get(flight.recalled_for), self.owed()
+        free = taker is not None and not taker.closing and all(map(taker.gives, flight.parts))
+        if flight.sources:
+            owner.to_ask.append(flight)
+        elif taker is not None and free and owed.isdisjoint(asked):
+            flight.returned.clear()
+            self.move(flight, taker)
+        else:
+            self._abandon(flight, owed)
+
+    def move(self, flight: Flight, taker: Peer) -> None:
+        """`taker` is to be asked for all of a flight of which nothing has come, and which nobody owes us."""
+        flight.unasked = self._geometry.key(flight.parts.start, 0)
+        flight.asked_at_s = flight.recalled_at_s = 0.0
+        flight.moves += 1
+        flight.owner = taker.key
+        taker.to_ask.append(flight)
+
+    def asked(self, flight: Flight) -> list[int]:
+        """Its blocks that were asked for."""
+        return list(range(self._geometry.key(flight.parts.start, 0), flight.unasked))
 
     # Results of the check
 
@@ -148,6 +171,7 @@ class Flights:
         with it. `elsewhere`: the blocks that peers owe us.
         """
         flight.owner = None
+        flight.recalled_at_s = 0.0
         owed = Counter(map(self._geometry.part_of, elsewhere))
         returned: dict[int, list[int]] = {}
         for key in flight.returned:
@@ -187,7 +211,7 @@ class Flights:
                 return f"{flight} with {owing} blocks owed"
             if flight.owner is None and flight.waiting and flight not in self.orphans:
                 return f"{flight} belongs to nobody"
-            if flight.owner is not None and flight.askable:
+            if flight.owner is not None and flight.askable and not flight.recalled_at_s:
                 owner = self._peers.get(flight.owner)
                 if owner is None or flight not in owner.to_ask:
                     return f"{flight} will never be asked for"

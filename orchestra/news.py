@@ -16,6 +16,9 @@ from orchestra.wire import encode_haves
 GATHER_S = 0.05
 """Haves go out no more often than this, many together where parts are small. Only who serves us and wants
 nothing of us is told at once: it may be the only source, which gives out more by what it hears."""
+TOLD_A_SECOND = 200
+"""No more peers than this are told something in a second: each message wakes a thread here and two there, so
+that who has many peers would do little else. Each of 40 peers hears of what has come every fifth of a second."""
 
 
 class News:
@@ -23,7 +26,7 @@ class News:
 
     def __init__(self) -> None:
         self._parts: list[int] = []
-        self._told_at_s = float("-inf")
+        self._next_at_s = float("-inf")
         self.due_s: float | None = None
         """When `tell_waiting` is to be called; None when nobody waits."""
 
@@ -35,7 +38,8 @@ class News:
         """We have got these parts: tell those who may want them, at once or with what comes in GATHER_S."""
         self._parts += good
         runs = list(neighbours(good))
-        at_once = now_s - self._told_at_s >= GATHER_S
+        at_once = now_s >= self._next_at_s
+        told = 0
         encoded: dict[int, bytes] = {}
         for peer in peers:
             if peer.closing:
@@ -50,24 +54,31 @@ class News:
             lacks_some = held < len(good)
             may_want = lacks_some and not peer.told_in_vain
             if (may_want and at_once) or (peer.engaged and not peer.wants):
+                told += 1
                 self._catch_up(peer, encoded, now_s)
                 peer.told_in_vain = lacks_some and not peer.wants
             elif may_want:
-                self.due_s = self._told_at_s + GATHER_S
+                self.due_s = self._next_at_s
         if at_once:
-            self._told_at_s = now_s
+            self._rest(told, now_s)
 
     def tell_waiting(self, peers: Iterable[Peer], now_s: float) -> None:
         """Tell those who may want it what came since they were last told."""
         self.due_s = None
-        self._told_at_s = now_s
+        told = 0
         encoded: dict[int, bytes] = {}
         for peer in peers:
             if peer.closing or peer.told_in_vain or peer.have.complete:
                 continue
             if any(index not in peer.have for index in self._parts[peer.told :]):
+                told += 1
                 self._catch_up(peer, encoded, now_s)
                 peer.told_in_vain = not peer.wants
+        self._rest(told, now_s)
+
+    def _rest(self, told: int, now_s: float) -> None:
+        """So many peers have just been told something: when is it the next ones' turn?"""
+        self._next_at_s = now_s + max(GATHER_S, told / TOLD_A_SECOND)
 
     def tell_the_rest(self, peers: Iterable[Peer], now_s: float) -> None:
         """Tell everybody what they have not heard yet, and forget it."""

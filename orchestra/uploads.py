@@ -157,12 +157,13 @@ class Uploads:
         first, longest = waiting[0]
         if now_s - longest.waiting_since_s >= PATIENCE_S:
             return first
-        best, least = first, 1 << 32
+        best, least = first, (1 << 32, 0)
         for key, peer in waiting:
             index = next(iter(peer.asked))[0] if peer.asked else -1
             times = -1 if index in (-1, peer.part_under_way) else self._given_times[index]
-            if times < least:
-                best, least = key, times
+            rank = (times, peer.have.count)
+            if rank < least:
+                best, least = key, rank
         return best
 
     def _rides_free(self, peer: Peer) -> bool:

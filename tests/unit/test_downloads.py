@@ -16,6 +16,7 @@ from orchestra.downloads import (
     AHEAD_S,
     END_GAME_SOURCES,
     FAIR_ROUNDS,
+    ANSWER_S,
     HAND_OVER_S,
     LEAST_DEPTH,
     LEAST_FAIR_DEPTH,
@@ -1134,3 +1135,77 @@ def test_nothing_is_handed_over_before_its_time_nor_to_a_peer_that_lacks_it() ->
     desk.now_s += HAND_OVER_S
     assert desk.fill(other) == [16, 17, 18, 19], "its own part, which nobody was asked for"
     assert desk.fill(other) == []
+
+
+def recalled(desk: Desk) -> tuple[Peer, Peer]:
+    """Part 1 was asked of the first peer, which speaks BEP 6; the second one, idle, is to have it now."""
+    busy = fast_peer(desk, depth=12)
+    idle = desk.join(bitfield(5, 1, 2), depth=8)
+    assert len(desk.fill(busy)) == 12
+    desk.now_s += HAND_OVER_S
+    desk.deliver(busy, [0, 1])
+    assert desk.fill(idle) == []
+    assert said(busy, Cancels) == desk.geometry.spans([4, 5, 6, 7])
+    assert busy.outstanding >= {4, 5, 6, 7}
+    return busy, idle
+
+
+def test_who_speaks_bep_6_is_asked_first_whether_it_has_begun_to_send() -> None:
+    desk = Desk(5)
+    busy, idle = recalled(desk)
+    desk.downloads.rejected(busy, desk.geometry.spans([4, 5, 6]), desk.now_s)
+    desk.check()
+    assert desk.fill(idle) == []
+    desk.downloads.freed = False
+    desk.downloads.rejected(busy, desk.geometry.spans([7]), desk.now_s)
+    assert desk.downloads.freed
+    assert desk.fill(idle) == [4, 5, 6, 7]
+    assert not busy.snubbed, "it did as it was told"
+    assert busy.answers(desk.now_s)
+
+
+def test_a_part_that_was_begun_after_all_stays_with_its_sender() -> None:
+    desk = Desk(5)
+    busy, idle = recalled(desk)
+    desk.downloads.rejected(busy, desk.geometry.spans([6, 7]), desk.now_s)
+    busy.depth = 100
+    assert not {6, 7} & set(desk.fill(busy)), "the rest may come yet"
+    desk.deliver(busy, [4, 5])
+    assert desk.fill(idle) == []
+    assert desk.fill(busy)[:2] == [6, 7]
+    desk.deliver(busy, [6, 7])
+    assert desk.states()[1] == "C"
+
+
+def test_who_does_not_say_is_not_waited_for() -> None:
+    desk = Desk(5)
+    busy, idle = recalled(desk)
+    desk.now_s += 0.9 * ANSWER_S
+    asked = desk.fill(idle)
+    assert asked == []
+    said(busy, Cancels)
+    desk.now_s += 0.2 * ANSWER_S
+    assert desk.fill(idle) == [4, 5, 6, 7]
+    assert not busy.outstanding & {4, 5, 6, 7}
+    assert said(busy, Cancels) == desk.geometry.spans([4, 5, 6, 7])
+
+
+def test_what_was_moved_stays_twice_as_long() -> None:
+    desk = Desk(2)
+    owner = desk.join(bitfield(2, 1))
+    desk.fill(owner)
+    for move in range(4):
+        early, taker = desk.join(bitfield(2, 1)), desk.join(bitfield(2, 1))
+        desk.now_s += 0.9 * HAND_OVER_S * 2**move
+        assert desk.fill(early) == []
+        desk.now_s += 0.2 * HAND_OVER_S * 2**move
+        assert desk.fill(taker) == [4, 5, 6, 7], move
+
+
+def test_if_the_taker_has_gone_anybody_may_fetch_it() -> None:
+    desk = Desk(5)
+    busy, idle = recalled(desk)
+    desk.leave(idle)
+    desk.downloads.rejected(busy, desk.geometry.spans([4, 5, 6, 7]), desk.now_s)
+    desk.check()
+    assert desk.states()[1] == "M"

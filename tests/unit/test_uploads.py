@@ -102,6 +102,17 @@ def test_peers_take_turns_at_a_slow_uplink_and_what_was_given_least_goes_first(d
     assert desk.read() == [blocks(4, 64), blocks(4)], "part 0 was given before, part 1 was not"
 
 
+def test_of_those_who_ask_for_the_like_who_has_least_goes_first(desk: Desk) -> None:
+    ahead, behind = desk.peer_of(2), desk.peer_of(3)
+    ahead.have, behind.have = bitfield(100, *range(9)), bitfield(100, *range(8))
+    desk.uploads.asked(desk.peer, blocks(8), 0.0)
+    [first] = desk.read()
+    desk.uploads.asked(ahead, blocks(4, 640), 0.0)
+    desk.uploads.asked(behind, blocks(4, 704), 0.0)
+    desk.sent(desk.peer, first, 0.1)
+    assert desk.read() == [blocks(4, 704), blocks(4, 640)]
+
+
 def test_who_is_half_through_a_part_goes_on_with_it(desk: Desk) -> None:
     other = desk.peer_of(2)
     desk.uploads.asked(desk.peer, blocks(40), 0.0)
