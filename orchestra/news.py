@@ -18,7 +18,7 @@ GATHER_S = 0.05
 nothing of us is told at once: it may be the only source, which gives out more by what it hears."""
 TOLD_A_SECOND = 200
 """No more peers than this are told something in a second: each message wakes a thread here and two there, so
-that who has many peers would do little else. Each of 40 peers hears of what has come every fifth of a second."""
+that who has many would do little else. Each of 40 peers hears of what has come every fifth of a second."""
 
 
 class News:

@@ -14,9 +14,9 @@ import pytest
 from orchestra.bitfield import Bitfield
 from orchestra.downloads import (
     AHEAD_S,
+    ANSWER_S,
     END_GAME_SOURCES,
     FAIR_ROUNDS,
-    ANSWER_S,
     HAND_OVER_S,
     LEAST_DEPTH,
     LEAST_FAIR_DEPTH,
