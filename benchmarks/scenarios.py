@@ -17,6 +17,7 @@ SIZE_BYTES = 64 * MIB
 PART_BYTES = 256 * 1024
 SMALL_PART_BYTES = 16 * 1024
 UP_BIT_S, DOWN_BIT_S = 40 * MBIT, 80 * MBIT
+SLOW_UP_BIT_S = 8 * MBIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,9 @@ def up_bytes_s(host: Host) -> float:
     return payload_bytes_s(host.up_bit_s or 0)
 
 
-def leechers(*ups_bit_s: float) -> tuple[Host, ...]:
+def leechers(*ups_bit_s: float, down_bit_s: float = DOWN_BIT_S) -> tuple[Host, ...]:
     """Leechers with these uploads."""
-    return tuple(Host(f"leecher-{number}", up, DOWN_BIT_S) for number, up in enumerate(ups_bit_s))
+    return tuple(Host(f"leecher-{number}", up, down_bit_s) for number, up in enumerate(ups_bit_s))
 
 
 def seeders(number: int = 1, up_bit_s: float = UP_BIT_S) -> tuple[Host, ...]:
@@ -80,6 +81,13 @@ def seeders(number: int = 1, up_bit_s: float = UP_BIT_S) -> tuple[Host, ...]:
 
 def _crowd(name: str, text: str, number: int = 10, part_bytes: int = PART_BYTES) -> Scenario:
     return Scenario(name, text, seeders(), leechers(*[UP_BIT_S] * number), part_bytes)
+
+
+def _slow(number: int) -> Scenario:
+    """A crowd on links so slow that two cores are enough for all of its processes."""
+    crowd = leechers(*[SLOW_UP_BIT_S] * number, down_bit_s=2 * SLOW_UP_BIT_S)
+    text = f"{number} leechers, all with 8 Mbit/s up, 16 down"
+    return Scenario(f"slow-{number}", text, seeders(1, SLOW_UP_BIT_S), crowd)
 
 
 _ALIKE = leechers(*[UP_BIT_S] * 10)
@@ -99,6 +107,13 @@ SCENARIOS: dict[str, Scenario] = {
         _crowd("S1-16K", "as S1, in parts of 16 KiB", part_bytes=SMALL_PART_BYTES),
         _crowd("S1-20", "as S1, with 20 leechers", 20),
         _crowd("S1-30", "as S1, with 30 leechers", 30),
+        _slow(10),
+        _slow(20),
+        _slow(30),
+        Scenario(
+            "S4-up", "as S4, but the leecher starts when the seeders are up, at half of T*: 1.5 is the bound",
+            seeders(8, 10 * MBIT), leechers(UP_BIT_S), late=1,
+        ),
         Scenario("mixed", "as S1, but the leechers are of two kinds by turns", seeders(), _ALIKE, mixed=True),
     )
 }  # fmt: skip

@@ -16,9 +16,9 @@ from orchestra.wire import encode_haves
 GATHER_S = 0.05
 """Haves go out no more often than this, many together where parts are small. Only who serves us and wants
 nothing of us is told at once: it may be the only source, which gives out more by what it hears."""
-TOLD_A_SECOND = 200
+TOLD_A_SECOND = 100
 """No more peers than this are told something in a second: each message wakes a thread here and two there, so
-that who has many would do little else. Each of 40 peers hears of what has come every fifth of a second."""
+that who has many would do little else. Each of 20 peers hears of what is common every 0.2 s."""
 
 
 class News:
@@ -26,7 +26,7 @@ class News:
 
     def __init__(self) -> None:
         self._parts: list[int] = []
-        self._next_at_s = float("-inf")
+        self._told_at_s = self._next_at_s = float("-inf")
         self.due_s: float | None = None
         """When `tell_waiting` is to be called; None when nobody waits."""
 
@@ -34,11 +34,15 @@ class News:
         """A new peer, which learns from our bitfield what we have so far."""
         peer.told = len(self._parts)
 
-    def tell(self, peers: Iterable[Peer], good: list[int], now_s: float) -> None:
-        """We have got these parts: tell those who may want them, at once or with what comes in GATHER_S."""
+    def tell(self, peers: Iterable[Peer], good: list[int], now_s: float, *, rare: bool = False) -> None:
+        """We have got these parts: tell those who may want them, at once or with what comes soon.
+
+        What is `rare` does not wait for longer than GATHER_S.
+        """
         self._parts += good
         runs = list(neighbours(good))
-        at_once = now_s >= self._next_at_s
+        next_at_s = min(self._next_at_s, self._told_at_s + GATHER_S) if rare else self._next_at_s
+        at_once = now_s >= next_at_s
         told = 0
         encoded: dict[int, bytes] = {}
         for peer in peers:
@@ -58,7 +62,7 @@ class News:
                 self._catch_up(peer, encoded, now_s)
                 peer.told_in_vain = lacks_some and not peer.wants
             elif may_want:
-                self.due_s = self._next_at_s
+                self.due_s = next_at_s if self.due_s is None else min(self.due_s, next_at_s)
         if at_once:
             self._rest(told, now_s)
 
@@ -78,6 +82,7 @@ class News:
 
     def _rest(self, told: int, now_s: float) -> None:
         """So many peers have just been told something: when is it the next ones' turn?"""
+        self._told_at_s = now_s
         self._next_at_s = now_s + max(GATHER_S, told / TOLD_A_SECOND)
 
     def tell_the_rest(self, peers: Iterable[Peer], now_s: float) -> None:

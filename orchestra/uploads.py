@@ -40,6 +40,8 @@ STUCK_S = 0.5
 """A peer that has not taken a batch for so long is not waited for."""
 PATIENCE_S = 2.0
 """Who has waited so long is next, whatever it asks for."""
+EIGHTHS = 8
+"""Who has fewer eighths of all parts than others is behind."""
 TRUSTED_BYTES = 1 << 20
 """What a peer gets of us before we look at what it gives."""
 FAIR_RETURN = 20
@@ -161,7 +163,7 @@ class Uploads:
         for key, peer in waiting:
             index = next(iter(peer.asked))[0] if peer.asked else -1
             times = -1 if index in (-1, peer.part_under_way) else self._given_times[index]
-            rank = (times, peer.have.count)
+            rank = (times, EIGHTHS * peer.have.count // self._geometry.parts)
             if rank < least:
                 best, least = key, rank
         return best

@@ -68,6 +68,7 @@ def test_the_scenarios_have_the_members_that_their_names_say() -> None:
     assert counts == {
         "S1": (1, 10), "S2": (1, 10), "S3": (1, 10), "S4": (8, 1), "S5": (1, 10), "S1-16K": (1, 10),
         "S1-20": (1, 20), "S1-30": (1, 30), "mixed": (1, 10),
+        "slow-10": (1, 10), "slow-20": (1, 20), "slow-30": (1, 30), "S4-up": (8, 1),
     }  # fmt: skip
     ups = [host.up_bit_s for host in SCENARIOS["S3"].leechers]
     assert (ups.count(10 * MBIT), ups.count(80 * MBIT)) == (5, 5)

@@ -54,6 +54,17 @@ def test_who_has_many_peers_tells_them_less_often(first: str) -> None:
     assert not heard(peers[0]).count(3)
 
 
+def test_what_is_rare_does_not_wait_for_longer() -> None:
+    news, peers = News(), peers_of(50)
+    news.tell(peers, [1], 10.0)
+    news.tell(peers, [2], 10.0 + GATHER_S / 2)
+    news.tell(peers, [3], 10.0 + GATHER_S / 2, rare=True)
+    assert news.due_s == 10.0 + GATHER_S
+    news.tell_waiting(peers, news.due_s)
+    news.tell(peers, [4], 10.0 + 3 * GATHER_S, rare=True)
+    assert heard(peers[0]) == [1, 2, 3, 4]
+
+
 def test_who_serves_us_and_wants_nothing_is_told_at_once_all_the_same() -> None:
     news, [source] = News(), peers_of(1)
     source.engaged, source.interested = True, False

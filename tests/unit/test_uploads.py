@@ -104,7 +104,7 @@ def test_peers_take_turns_at_a_slow_uplink_and_what_was_given_least_goes_first(d
 
 def test_of_those_who_ask_for_the_like_who_has_least_goes_first(desk: Desk) -> None:
     ahead, behind = desk.peer_of(2), desk.peer_of(3)
-    ahead.have, behind.have = bitfield(100, *range(9)), bitfield(100, *range(8))
+    ahead.have, behind.have = bitfield(100, *range(13)), bitfield(100, *range(12))
     desk.uploads.asked(desk.peer, blocks(8), 0.0)
     [first] = desk.read()
     desk.uploads.asked(ahead, blocks(4, 640), 0.0)
