@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import figures
+from tests.invariants import Invariants
 from tests.programs import Programs
 
 # No time is asserted, and a run depends on no run before it: a busy machine finds what an idle one finds.
@@ -68,6 +69,14 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
     started = Programs(tmp_path)
     yield started
     started.close()
+
+
+@pytest.fixture
+def invariants(programs: Programs) -> Iterator[Invariants]:
+    """What must hold whatever the test does to its programs; checked when the test is over."""
+    held = Invariants(programs)
+    yield held
+    held.check()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,10 @@ class Program:
         self.events: list[Event] = []
         self.noise: list[str] = []
         """Lines on stdout that are not events. With --json there must be none."""
+        self.was_killed = False
+        """Whether the test has killed it, or has it killed: its exit code says nothing then."""
+        self.peak_rss_bytes = 0
+        """The most memory that it has had (VmHWM), when it last spoke or was looked at; 0 without /proc."""
         self._stderr: list[str] = []
         self._news = threading.Condition()
         self._readers_left = 2
@@ -91,6 +96,12 @@ class Program:
                 self._news.wait(left_s)
             return "".join(self._stderr)
 
+    def wait_for_noise(self, lines: int = 1, timeout_s: float = PATIENCE_S) -> None:
+        """Until so many lines that are no events are in `noise`."""
+        with self._news:
+            came = self._news.wait_for(lambda: len(self.noise) >= lines, timeout_s)
+        assert came, self.story()
+
     def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """Its exit code (minus the signal that killed it), once it has ended and all that it said is read."""
         try:
@@ -107,8 +118,18 @@ class Program:
         """Send it a signal (on Windows it just ends)."""
         self.process.send_signal(signum)
 
+    def look(self) -> None:
+        """Read its peak memory: afterwards, when it has ended, nobody knows it any more."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
+        except OSError:
+            return
+        if peak := re.search(r"^VmHWM:\s*(\d+)", status, re.MULTILINE):
+            self.peak_rss_bytes = max(self.peak_rss_bytes, 1024 * int(peak[1]))
+
     def kill(self) -> None:
         """Kill it as a power cut would, and wait until it is gone."""
+        self.was_killed = True
         self.process.kill()
         self.wait()
 
@@ -147,6 +168,7 @@ class Program:
     def _read(self, stream: IO[bytes], got: Any) -> None:
         try:
             for line in stream:
+                self.look()
                 with self._news:
                     got(line.decode(errors="backslashreplace"))
                     self._news.notify_all()

@@ -84,9 +84,9 @@ class Orchestra:
         wait_until(as_wanted, f"a conductor that knows of {wanted}")
 
 
-def scrape(conductor: Address, info_hash: bytes) -> tuple[int, int]:
+def scrape(conductor: Address, info_hash: bytes, timeout_s: float = PATIENCE_S) -> tuple[int, int]:
     """What a conductor says of a swarm (BEP 48): how many members are complete, how many are not."""
-    connection = http.client.HTTPConnection(*conductor, timeout=PATIENCE_S)
+    connection = http.client.HTTPConnection(*conductor, timeout=timeout_s)
     try:
         connection.request("GET", "/scrape?info_hash=" + urllib.parse.quote_from_bytes(info_hash))
         reply = bencode.decode(connection.getresponse().read())
