@@ -122,8 +122,10 @@ def perform(arguments: argparse.Namespace, console: Console) -> int:
     session.start()
     try:
         ended, signals = attend(session, console, score)
-    except BaseException:
-        session.abandon()
+    except BaseException as end:
+        # The first signal has asked for a clean stop; the second one does not wait for it.
+        if not (session.asked_to_stop and isinstance(end, (Signalled, KeyboardInterrupt))):
+            session.abandon()
         raise
     session.join()
     console.event("stopped", reason=ended.reason)

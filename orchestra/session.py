@@ -167,6 +167,8 @@ class Session:
         rng = random.Random()  # noqa: S311 - picks parts and peers, guards nothing
         orchestrator = Orchestrator(task, ports, rng=rng, now_s=time.monotonic())
         self._orchestrator = _OrchestratorThread(orchestrator, self._orders, self.inbox)
+        self.asked_to_stop = False
+        """Whether `quit` was called."""
         self.stuck: list[str] = []
         """After `join`: the names of threads that did not end."""
 
@@ -178,6 +180,7 @@ class Session:
 
     def quit(self, reason: str) -> None:
         """Ask for a clean stop; Ended follows. Once the orchestrator has ended nobody is asked any more."""
+        self.asked_to_stop = True
         while self._orchestrator.is_alive():
             with contextlib.suppress(queue.Full):
                 self._orders.put(Quit(reason), QUIT_LOOK_S)

@@ -38,7 +38,8 @@ class ScriptedPeer:
     """Listens on a free port. Use it in a `with`, and give its `name` to --peer.
 
     `parts`: what it says that it has, all by default. `answer`: see Answer. It
-    answers nobody before `may_answer` is set, which it is at first.
+    answers nobody before `may_answer` is set, which it is at first. `curious`:
+    shows interest, so that it is told of every part, but asks for none.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class ScriptedPeer:
         *,
         parts: Iterable[int] | None = None,
         answer: Answer = rightly,
+        curious: bool = False,
         host: str = "127.0.0.1",
     ) -> None:
         self.may_answer = threading.Event()
@@ -59,10 +61,13 @@ class ScriptedPeer:
         """How many handshakes have succeeded."""
         self.sent_bytes = 0
         """How many bytes of blocks it has sent."""
+        self.told: list[set[int]] = []
+        """For each connection the parts that the other side said it has. Who has all parts is told less."""
         self._score = composition.score
         self._data = composition.path.read_bytes()
         self._parts = set(range(self._score.parts) if parts is None else parts)
         self._answer = answer
+        self._curious = curious
         self._cancel = netutils.Cancel()
         self._listeners = netutils.listen(host, 0)
         self.address: Address = netutils.address_of(self._listeners[0].getsockname())
@@ -106,23 +111,29 @@ class ScriptedPeer:
                 return
             sock.sendall(greeting + b"-XX0001-" + self.address[1].to_bytes(12, "big"))
             self.connections += 1
+            told: set[int] = set()
+            self.told.append(told)
             try:
-                self._talk(sock, stream.read)
+                self._talk(sock, stream.read, told)
             finally:
                 self.left.set()
         netutils.shut(sock)
 
-    def _talk(self, sock: socket.socket, read: Callable[[int], bytes]) -> None:
+    def _talk(self, sock: socket.socket, read: Callable[[int], bytes], told: set[int]) -> None:
         field = bytearray(-(-self._score.parts // 8))
         for part in self._parts:
             field[part // 8] |= 0x80 >> part % 8
-        sock.sendall(message(BITFIELD, bytes(field)))
+        sock.sendall(message(BITFIELD, bytes(field)) + message(INTERESTED) * self._curious)
         while len(prefix := read(4)) == 4:
             body = read(int.from_bytes(prefix, "big"))
             if not body:
                 continue
             if body[0] == INTERESTED:
                 sock.sendall(message(UNCHOKE))
+            elif body[0] == HAVE:
+                told.add(int.from_bytes(body[1:], "big"))
+            elif body[0] == BITFIELD:
+                told |= {part for part in range(8 * len(body) - 8) if body[1 + part // 8] & 0x80 >> part % 8}
             elif body[0] == REQUEST:
                 self._serve_block(sock, *struct.unpack(">III", body[1:]))
 
