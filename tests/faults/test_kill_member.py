@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import time
 from pathlib import Path
@@ -146,6 +147,7 @@ class Stopping:
     """A session that stops for as long as it is let."""
 
     def __init__(self, first: Signalled | None) -> None:
+        self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self.asked_to_stop = False
         self.abandoned = False
         self._first = first
