@@ -131,9 +131,7 @@ def _watched(scene: Scene, leechers: list[Leecher]) -> Figures:
 def call_from_ours(scene: Scene, leechers: int, on_ready: Callable[[list[int]], None]) -> list[Leecher]:
     """Members wait, a complete one is given their addresses: it goes the moment it listens."""
     labels = [f"leecher-{number}" for number in range(leechers)]
-    waiting = [
-        start_member(scene.stage, scene.orch, scene.empty_folder(label), label) for label in labels
-    ]
+    waiting = [start_member(scene.stage, scene.orch, scene.empty_folder(label), label) for label in labels]
     ports = [process.wait_for("listening")[1]["port"] for process in waiting]
     on_ready(ports)
     seeder = start_member(
@@ -147,9 +145,7 @@ def call_from_ours(scene: Scene, leechers: int, on_ready: Callable[[list[int]], 
     return [leecher_of(process, scene, go_s) for process in waiting]
 
 
-def call_from_libtorrent(
-    scene: Scene, leechers: int, on_ready: Callable[[list[int]], None]
-) -> list[Leecher]:
+def call_from_libtorrent(scene: Scene, leechers: int, on_ready: Callable[[list[int]], None]) -> list[Leecher]:
     """The same with libtorrent; its leechers are told of each other."""
     waiting: list[Process] = []
     ports: list[int] = []
@@ -170,6 +166,4 @@ def call_from_libtorrent(
 
 
 def _libtorrent_leecher(process: Process, go_s: float) -> Leecher:
-    return Leecher(
-        process, go_s, lambda: process.wait_for("done")[0], lambda: process.wait_for("flushed")[0]
-    )
+    return Leecher(process, go_s, lambda: process.wait_for("done")[0], lambda: process.wait_for("flushed")[0])

@@ -168,6 +168,15 @@ class Network:
         """The command that runs `command` on a host, in the process that is started."""
         return ["ip", "netns", "exec", self._namespace(number), *command]
 
+    def configure(self, number: int, *lines: str) -> None:
+        """Lines for `ip` on a host: other addresses, for example."""
+        _run(Batch("ip", self._namespace(number), lines).command, "\n".join(lines) + "\n")
+
+    def plug(self, number: int, *, in_: bool) -> None:
+        """Pull a host's cable out of the bridge, or put it in again: nobody is told."""
+        line = f"link set port{number} {'up' if in_ else 'down'}\n"
+        _run(Batch("ip", namespace_of(self._pid, "switch"), ()).command, line)
+
     def sent_frame_bytes(self, number: int) -> int:
         """Bytes in frames that a host has put on its shaped link so far."""
         shown = ["tc", "-netns", self._namespace(number), "-s", "-j", "qdisc", "show", "dev", INTERFACE]

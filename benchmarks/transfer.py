@@ -154,9 +154,7 @@ def marks_of(all_series: dict[int, dict[str, Series]]) -> list[Mark]:
         marks.append(Mark(f"{text}: peak memory of the leecher, MiB", peak_mib, most=64))
         settled = ratio(ours.median("settled_s"), wall_s)
         marks.append(Mark(f"{text}: complete / last part on disk", settled, most=1.25))
-    small, large = (
-        _named(all_series.get(size, {}), "ours").median("wall_s") for size in (16 * 1024, MIB)
-    )
+    small, large = (_named(all_series.get(size, {}), "ours").median("wall_s") for size in (16 * 1024, MIB))
     marks.append(Mark("MB/s in parts of 16 KiB / of 1 MiB", ratio(large, small), least=0.85))
     return marks
 
