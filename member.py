@@ -181,7 +181,7 @@ class View:
             case Complete():
                 self._complete(message)
             case Notice(text):
-                self._console.note(f"member: {text}")
+                self._console.note(f"member: {safe(text, 1000)}")
 
     def _draw(self, label: str, done_bytes: int, text: str) -> None:
         if label != self._label:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import logging
 import os
 import socket
 import threading
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 EXCHANGE_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10.0
 MAX_HEADER_BYTES = 64 * 1024
+
+# It warns of headers that it cannot read, with a traceback: a conductor could fill the log with them.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class TrackerError(Exception):
