@@ -14,7 +14,7 @@ from orchestra.fast import ASKS_A_BLOCK, GRANTED_PARTS, GRANTS
 from orchestra.geometry import Geometry
 from orchestra.peer import Peer
 from orchestra.picker import Picker
-from orchestra.sharer import MAX_PARTS, Sharer
+from orchestra.sharer import MAX_PARTS, STALLED_S, Sharer
 from orchestra.uploads import Uploads
 from orchestra.wire import (
     BlockSpan,
@@ -143,16 +143,19 @@ class Service:
         """What has to be done once in a while."""
         self.uploads.go_on(now_s)
         if self._sharer is not None:
-            self._sharer.expire(now_s, self._is_busy)
+            self._sharer.expire(now_s, lambda key: self._is_busy(key, now_s))
             if self._unchoked_count() < self._slots:
                 self._sharer.spend_what_is_spare()
             self.rechoke(now_s)
         elif now_s >= self._next_round_s:
             self.rechoke(now_s)
 
-    def _is_busy(self, key: int) -> bool:
+    def _is_busy(self, key: int, now_s: float) -> bool:
+        """Whether it is fetching from us. One that takes nothing in may be gone: a cut link does not say so."""
         peer = self._peers.get(key)
-        return peer is not None and bool(peer.asked or peer.reading)
+        if peer is None or (peer.reading and now_s - peer.batch_sent_at_s >= STALLED_S):
+            return False
+        return bool(peer.asked or peer.reading)
 
     def _unchoked_count(self) -> int:
         return len([peer for peer in self._peers.values() if not peer.choked and not peer.closing])

@@ -144,7 +144,7 @@ def test_a_leecher_that_gets_another_address_announces_it_and_finishes(
 def test_a_half_open_link_without_data_is_found_dead(
     programs: Programs, invariants: Invariants, tmp_path: Path
 ) -> None:
-    """Two members that have nothing to give: one is cut off and killed, and its host is back."""
+    """Two members that have nothing to give: the host of one goes, and is never back to say so."""
     composition = compose(tmp_path / "source", MIB, PART)
     orch = composition.write_orch(tmp_path)
     with Hosts(programs, 2) as hosts:
@@ -154,7 +154,6 @@ def test_a_half_open_link_without_data_is_found_dead(
         member.wait_for_event("progress", members=1)
         hosts.network.plug(0, in_=False)
         other.kill()
-        hosts.network.plug(0, in_=True)
         took_s = seconds_until_alone(member, len(member.events))
     figures.note("P5", "s until a half-open link is found dead, no data in flight", round(took_s, 1))
     assert took_s <= FOUND_DEAD_S
@@ -164,7 +163,7 @@ def test_a_half_open_link_without_data_is_found_dead(
 def test_a_half_open_link_with_data_on_it_is_found_dead_sooner(
     programs: Programs, invariants: Invariants, tmp_path: Path
 ) -> None:
-    """A seeder in the middle of sending to a host that vanishes; another one is not held up."""
+    """The only seeder, in the middle of sending to a host that vanishes; another one gets its parts."""
     composition = compose(tmp_path / "source", 32 * MIB, PART)
     orch = composition.write_orch(tmp_path)
     with Hosts(programs, 3, bit_s=20e6) as hosts:
@@ -186,3 +185,4 @@ def test_a_half_open_link_with_data_on_it_is_found_dead_sooner(
     figures.note("P5", "s until a half-open link is found dead, data in flight", round(took_s, 1))
     figures.note("P5", "s for the other one's rest of 32 MiB at 20 Mbit/s", round(stays_s, 1))
     assert took_s <= FOUND_DEAD_WITH_DATA_S
+    assert stays_s <= FOUND_DEAD_WITH_DATA_S
