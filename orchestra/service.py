@@ -151,7 +151,7 @@ class Service:
             self.rechoke(now_s)
 
     def _is_busy(self, key: int, now_s: float) -> bool:
-        """Whether it is fetching from us. One that takes nothing in may be gone: a cut link does not say so."""
+        """Whether it is fetching from us. One that takes nothing may be gone: a cut link does not say so."""
         peer = self._peers.get(key)
         if peer is None or (peer.reading and now_s - peer.batch_sent_at_s >= STALLED_S):
             return False
