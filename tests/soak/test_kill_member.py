@@ -35,9 +35,9 @@ needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace
 
 @pytest.fixture(scope="module")
 def long_piece(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
-    """256 MiB in parts of 64 KiB."""
+    """128 MiB in parts of 64 KiB."""
     folder = tmp_path_factory.mktemp("long")
-    yield compose(folder / "source", 256 * MIB, PART)
+    yield compose(folder / "source", 128 * MIB, PART)
     shutil.rmtree(folder)
 
 
