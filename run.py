@@ -76,7 +76,8 @@ def test(arguments: list[str]) -> int:
 def soak(arguments: list[str]) -> int:
     """all fault tests, the long ones too, with figures; an hour; arguments go to pytest (-k NAME chooses)"""
     prepare(TEST)
-    options = ["--override-ini=norecursedirs=.*", "--timeout=3600", "-o", "faulthandler_timeout=3500", *arguments]
+    hours = ["--timeout=3600", "--override-ini=faulthandler_timeout=3500"]
+    options = ["--override-ini=norecursedirs=.*", *hours, *arguments]
     return call([str(PYTHON), "-m", "pytest", "tests/faults", "tests/soak", *options])
 
 

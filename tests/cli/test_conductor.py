@@ -88,6 +88,7 @@ def test_it_says_where_it_listens(programs: Programs, host: str, pattern: str) -
     assert announce((host, int(line.rpartition(":")[2])), 6881).members == ()
 
 
+@pytest.mark.fault("N1")
 def test_without_host_it_listens_on_all_addresses_of_both_families_on_one_port(programs: Programs) -> None:
     conductor = programs.start("conductor", "--port", "0")
     host, port = address_of(conductor)
@@ -122,6 +123,7 @@ def test_members_find_each_other_and_leave(conductor: Program) -> None:
     assert announce(address, 6883).members == (("127.0.0.1", 6882),)
 
 
+@pytest.mark.fault("C3")
 def test_nobody_is_listed_on_anyones_word_or_removed_by_another(conductor: Program) -> None:
     address = address_of(conductor)
     announce(address, 6881)
@@ -163,6 +165,7 @@ def test_libtorrent_clients_find_each_other(programs: Programs, conductor: Progr
 # How it ends
 
 
+@pytest.mark.fault("K6")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_cleanly_although_connections_are_open(
     programs: Programs, conductor: Program, signum: signal.Signals

@@ -43,6 +43,7 @@ def terminal() -> Iterator[Terminal]:
         yield opened
 
 
+@pytest.mark.fault("U1")
 def test_without_a_terminal_there_is_a_line_every_few_seconds_and_no_escape(
     programs: Programs, composition: Composition, tmp_path: Path, half: ScriptedPeer
 ) -> None:
@@ -196,6 +197,7 @@ def ended(tmp_path: Path, orch: Path, stdout: int) -> tuple[int, str]:
     return process.returncode, stderr.decode()
 
 
+@pytest.mark.fault("U1")
 def test_a_reader_that_leaves_ends_it_without_a_word_and_the_conductor_knows(
     programs: Programs, composition: Composition, tmp_path: Path
 ) -> None:
@@ -209,6 +211,7 @@ def test_a_reader_that_leaves_ends_it_without_a_word_and_the_conductor_knows(
     assert orchestra.scrape() == (0, 0)
 
 
+@pytest.mark.fault("U1")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a thing of Linux")
 def test_a_stdout_that_is_full_is_code_4(composition: Composition, tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:

@@ -14,6 +14,7 @@ from tests.scriptedpeer import ScriptedPeer, wrongly
 from tests.swarms import Orchestra
 
 
+@pytest.mark.fault("P1")
 @pytest.mark.parametrize("part_size_bytes", [16384, 65536, MIB])
 def test_a_peer_that_sends_wrong_data_is_banned_and_the_transfer_completes(
     programs: Programs, tmp_path: Path, part_size_bytes: int
@@ -35,6 +36,7 @@ def test_a_peer_that_sends_wrong_data_is_banned_and_the_transfer_completes(
     assert good.sent_bytes <= composition.score.size_bytes + liar.sent_bytes
 
 
+@pytest.mark.fault("P1")
 def test_one_bad_peer_among_members_costs_no_good_one(
     programs: Programs, piece: Composition, tmp_path: Path
 ) -> None:
@@ -49,6 +51,7 @@ def test_one_bad_peer_among_members_costs_no_good_one(
     assert all(map(orchestra.fetched, names))
 
 
+@pytest.mark.fault("P2")
 @pytest.mark.parametrize("part_size_bytes", [16384, 500_000])
 def test_peers_that_lie_now_and_then_are_found_out_and_the_good_one_is_not_blamed(
     programs: Programs, tmp_path: Path, part_size_bytes: int
@@ -91,6 +94,7 @@ def test_with_nobody_but_a_liar_nothing_is_installed(programs: Programs, tmp_pat
     assert [path.name for path in (tmp_path / "ours").iterdir()] == ["piece.bin.part"]
 
 
+@pytest.mark.fault("P3")
 def test_a_peer_that_never_answers_holds_up_nobody(
     programs: Programs, piece: Composition, tmp_path: Path
 ) -> None:
@@ -106,6 +110,7 @@ def test_a_peer_that_never_answers_holds_up_nobody(
     assert piece.is_at(tmp_path / "ours" / "piece.bin")
 
 
+@pytest.mark.fault("K4")
 def test_a_seeder_that_is_killed_is_replaced_by_another(
     programs: Programs, long_piece: Composition, tmp_path: Path
 ) -> None:
@@ -120,6 +125,7 @@ def test_a_seeder_that_is_killed_is_replaced_by_another(
     (tmp_path / "ours" / "long.bin").unlink()
 
 
+@pytest.mark.fault("K4")
 def test_what_a_dead_peer_still_owed_comes_from_another(
     programs: Programs, piece: Composition, tmp_path: Path
 ) -> None:
@@ -144,6 +150,7 @@ def test_what_a_dead_peer_still_owed_comes_from_another(
     assert piece.is_at(tmp_path / "ours" / "piece.bin")
 
 
+@pytest.mark.fault("T2")
 def test_members_who_were_there_before_their_conductor_find_one_another(
     programs: Programs, piece: Composition, tmp_path: Path
 ) -> None:
@@ -158,6 +165,7 @@ def test_members_who_were_there_before_their_conductor_find_one_another(
     assert orchestra.fetched("ours")
 
 
+@pytest.mark.fault("T1")
 def test_a_conductor_that_comes_back_soon_knows_everybody_again(
     programs: Programs, piece: Composition, tmp_path: Path
 ) -> None:

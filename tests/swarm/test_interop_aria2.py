@@ -12,7 +12,7 @@ from tests.foreign import needs_aria2, start_aria2
 from tests.programs import Programs
 from tests.swarms import Orchestra
 
-pytestmark = [pytest.mark.interop, needs_aria2]
+pytestmark = [pytest.mark.interop, pytest.mark.fault("X3"), needs_aria2]
 
 
 def test_300_mib_from_a_member_to_aria2(programs: Programs, long_piece: Composition, tmp_path: Path) -> None:

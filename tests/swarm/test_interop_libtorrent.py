@@ -12,7 +12,7 @@ from tests.foreign import needs_libtorrent, start_libtorrent
 from tests.programs import Programs
 from tests.swarms import Orchestra
 
-pytestmark = [pytest.mark.interop, needs_libtorrent]
+pytestmark = [pytest.mark.interop, pytest.mark.fault("X3"), needs_libtorrent]
 
 
 def test_300_mib_from_a_member_to_libtorrent(

@@ -162,6 +162,7 @@ def test_q_while_a_peer_takes_nothing_in(
     quits(member, terminal, 0)
 
 
+@pytest.mark.fault("K6")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_tells_the_conductor_too(programs: Programs, piece: Composition, name: str) -> None:
     orchestra = Orchestra(programs, piece)

@@ -556,6 +556,7 @@ def query(**changes: object) -> AnnounceQuery:
     return AnnounceQuery(uploaded_bytes=0, downloaded_bytes=0, **fields)  # type: ignore[arg-type]
 
 
+@pytest.mark.fault("N1")
 def test_the_tracker_lists_where_a_member_speaks_from() -> None:
     tracker = Tracker(120)
     tracker.announce(query(), "10.0.0.1")
@@ -571,6 +572,8 @@ def test_the_least_interval_is_a_twelfth(interval_s: int, min_interval_s: int) -
     assert Tracker(interval_s).announce(query(), "10.0.0.1").min_interval_s == min_interval_s
 
 
+@pytest.mark.fault("N1")
+@pytest.mark.fault("C3")
 @pytest.mark.parametrize(("host", "port"), [
     ("10.0.0.1", 22), ("10.0.0.1", 1023), ("fe80::1", 6881), ("fe80::1%2", 6881), ("0.0.0.0", 6881),
     ("ff02::1", 6881),
