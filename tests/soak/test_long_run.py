@@ -18,7 +18,7 @@ TRANSFERS = 200
 WARM_UP = 30
 STRANGERS = 250
 """Short visits before: what is remembered of so many peers at most (200 who have left, a hundred shapes of
-headers) is there by then. Without them the seeder grew by 1.9 KiB a transfer, and by half of that at the end."""
+headers) is there by then. Without them the seeder grew by 1.9 KiB a transfer."""
 SLOPE_BYTES = 1024
 """How much a transfer may leave behind in memory."""
 
