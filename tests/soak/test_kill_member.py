@@ -23,7 +23,8 @@ from tests.swarms import Orchestra, member_address, uploaded_bytes, wait_until
 SEED = 5
 KILLS = 200
 PART = 65536
-LONGEST_S = 60.0
+LONGEST_S = 600.0
+"""How long a start may take on a machine that has much else to do. Only a hang takes that long."""
 DISK_CALLS = (
     "pwrite64,pwritev,pwritev2,fsync,fdatasync,sync_file_range,fallocate,ftruncate,"
     "rename,renameat,renameat2,link,linkat,unlink,unlinkat"

@@ -37,7 +37,7 @@ def test_200_transfers_leave_nothing_behind(
 
     def transfer() -> None:
         member = orchestra.fetch("ours", "--no-seed")
-        assert member.wait() == 0, member.story()
+        assert member.wait(600) == 0, member.story()
         assert orchestra.fetched("ours")
         shutil.rmtree(tmp_path / "ours")
         member.close()
