@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
-
-_QUOTED = re.compile(r'"[^"]*"|\'[^\']*\'')
-_NUMBER = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,11 @@ class Target:
         return sorted((CORPUS / self.name).glob("*"))
 
 
-def outcome(error: Exception) -> str:
-    """The beginning of a documented error's text, without what it quotes of the input."""
-    text = _NUMBER.sub("0", _QUOTED.sub('"', str(error)))
-    return f"{type(error).__name__}: {' '.join(text.split()[:7])[:60]}"
+def outcome(error: BaseException) -> str:
+    """A word for a documented error: by which lines of the code it came about, not what it says of the input."""
+    lines, trace = [], error.__traceback__
+    while trace is not None:
+        lines.append(f"{Path(trace.tb_frame.f_code.co_filename).stem}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    earlier = f" after {outcome(error.__context__)}" if error.__context__ is not None else ""
+    return f"{type(error).__name__} {' '.join(lines[1:])}{earlier}"
