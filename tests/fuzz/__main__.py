@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import random
 import sys
@@ -20,7 +19,9 @@ def main(argv: list[str]) -> int:
     """The exit code: 1 when something else than the documented error came out of an input."""
     parser = argparse.ArgumentParser(prog="run.py fuzz", description=__doc__, allow_abbrev=False)
     parser.add_argument("seconds", nargs="?", type=float, help="so long in all, instead of so many inputs")
-    parser.add_argument("--seed", type=int, help="the same seed gives the same inputs (default: a random one)")
+    parser.add_argument(
+        "--seed", type=int, help="the same seed gives the same inputs (default: a random one)"
+    )
     parser.add_argument("--only", metavar="TARGET", action="append", choices=TARGETS, help=", ".join(TARGETS))
     parser.add_argument("--inputs", type=int, default=INPUTS, help=f"for each parser (default: {INPUTS})")
     parser.add_argument("--replay", metavar="FILE", type=Path, help="try this input alone; needs --only")
@@ -44,8 +45,11 @@ def run(name: str, seed: int, inputs: int, seconds: float | None) -> int:
         return 0
     path = save(target, done.finding, FOUND)
     shrunk = shrink(target, done.finding)
-    short = save(target, dataclasses.replace(shrunk), FOUND)
-    print(f"{done.finding.trace}\nFOUND: {done.finding.what}\ninput: {path}\nshrunk: {short}: {shrunk.data[:200]!r}")
+    short = save(target, shrunk, FOUND)
+    print(
+        f"{done.finding.trace}\nFOUND: {done.finding.what}\n"
+        f"input: {path}\nshrunk: {short}: {shrunk.data[:200]!r}"
+    )
     print(f"again: python3 run.py fuzz --only {name} --replay {short}; keep it in tests/fuzz/corpus/{name}/")
     return 1
 

@@ -1,4 +1,4 @@
-"""Runs a target over many inputs: what came out, how fast, how long the slowest took, and how memory stood."""
+"""Runs a target over many inputs: what came out, how fast, how long the slowest took, how memory stood."""
 
 from __future__ import annotations
 
@@ -76,7 +76,12 @@ class Run:
 
 
 def fuzz(
-    target: Target, seed: int, *, inputs: int | None = None, seconds: float | None = None, judge_time: bool = True
+    target: Target,
+    seed: int,
+    *,
+    inputs: int | None = None,
+    seconds: float | None = None,
+    judge_time: bool = True,
 ) -> Run:
     """Run `inputs` inputs, or for `seconds`, and the whole corpus before; stops at the first finding."""
     rng = random.Random(f"{seed} {target.name}")
@@ -94,7 +99,9 @@ def fuzz(
             if rng.random() < FRESH_SHARE:
                 data = target.make(rng)
             else:
-                data = mutate(pool[int(rng.random() * len(pool))], pool, target.tokens, rng)[: target.most_bytes]
+                data = mutate(pool[int(rng.random() * len(pool))], pool, target.tokens, rng)[
+                    : target.most_bytes
+                ]
             if _try(target, data, run, judge_time=judge_time):
                 pool.append(data)
                 if len(pool) > MOST_KEPT:

@@ -5,13 +5,27 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-ODD_BYTES = b"\x00\x01\x07\x09\x0a\x0d\x1b\x20\x25\x26\x2b\x2d\x2f\x30\x39\x3a\x3d\x5c\x64\x65\x69\x6c\x7f\x80\x85\xff"
+ODD_BYTES = b"\x00\x01\x07\t\n\r\x1b %&+-/09:=\\deil\x7f\x80\x85\xff"
 ODD_WORDS = (
-    *(number.to_bytes(4, "big") for number in (0, 1, 9, 13, 16384, 16385, 2**20 + 1, 2**31 - 1, 2**31, 2**32 - 1)),
+    *(
+        number.to_bytes(4, "big")
+        for number in (0, 1, 9, 13, 16384, 16385, 2**20 + 1, 2**31 - 1, 2**31, 2**32 - 1)
+    ),
     *(number.to_bytes(2, "big") for number in (0, 1, 255, 256, 65535)),
-    *(str(number).encode() for number in (0, -1, 1, 65535, 65536, 2**31, 2**53, 2**53 + 1, 2**63, 2**64, 10**19)),
-    b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"\xef\xbc\x91", b"\xc2\x85", b"\xed\xa0\x80", b"\xff\xfe", b"\r\n", b"1_0", b"+1",
-)  # fmt: skip
+    *(
+        str(number).encode()
+        for number in (0, -1, 1, 65535, 65536, 2**31, 2**53, 2**53 + 1, 2**63, 2**64, 10**19)
+    ),
+    b"\xef\xbb\xbf",
+    b"\xe2\x80\xa8",
+    b"\xef\xbc\x91",
+    b"\xc2\x85",
+    b"\xed\xa0\x80",
+    b"\xff\xfe",
+    b"\r\n",
+    b"1_0",
+    b"+1",
+)
 MOST_CHANGES = 6
 
 _Change = Callable[[bytearray, random.Random], None]

@@ -1,4 +1,4 @@
-"""A stage for one real orchestrator: all that surrounds it is played, and may fail, lie, stall or leave at any time.
+"""A stage for one real orchestrator. What surrounds it is played, and may fail, lie, stall or leave.
 
 What is played keeps the rules that the threads keep (one last word each, nothing
 of a connection before LinkUp or after LinkClosed, Checked once), and no others.
@@ -57,9 +57,17 @@ from tests.fakes import CountingBuffer
 Choose = Callable[[int], int]
 
 SHAPES = (
-    (5 * 16384, 16384), (100_000, 40_000), (12 * 65536, 65536), (30_000, 1000), (40_001, 16384), (200, 7), (1, 1),
-    (0, 16384), (16384 * 9, 16384 * 3), (90_000, 20_000),
-)  # fmt: skip
+    (5 * 16384, 16384),
+    (100_000, 40_000),
+    (12 * 65536, 65536),
+    (30_000, 1000),
+    (40_001, 16384),
+    (200, 7),
+    (1, 1),
+    (0, 16384),
+    (16384 * 9, 16384 * 3),
+    (90_000, 20_000),
+)
 """Sizes and part sizes of compositions."""
 HOSTS = ("10.0.0.1", "10.0.0.2", "192.0.2.7", "127.0.0.1", "2001:db8::1", "10.0.0.3", "203.0.113.9", "::1")
 THREADS = ("listener", "writer", "reader", "digest", "announcer")
@@ -138,16 +146,21 @@ class Stage:
         members = tuple((host, 6881) for host in HOSTS[: choose(3)])
         task = Task(
             path="piece.bin", sha1=SHA1, geometry=self.geometry, peer_id=OUR_ID, seed=bool(choose(3)),
-            timeout_s=(None, None, 30.0)[choose(3)], members=members,
+            timeout_s=None if choose(8) else 30.0, members=members,
         )  # fmt: skip
         ports = Ports(
-            links=self, listener=self.listener, writer=self.writer, reader=self.reader, announcer=self.announcer,
-            main=self.main, threads=frozenset(THREADS),
-        )  # fmt: skip
+            links=self,
+            listener=self.listener,
+            writer=self.writer,
+            reader=self.reader,
+            announcer=self.announcer,
+            main=self.main,
+            threads=frozenset(THREADS),
+        )
         rng = random.Random(choose(256))
         self.orchestrator = Orchestrator(task, ports, rng=rng, now_s=self.now_s)
 
-    # doorway.Links
+    # What doorway asks for
 
     def dial(self, key: int, address: tuple[str, int]) -> PlayedLink:
         """See doorway.Links."""
@@ -192,7 +205,7 @@ class Stage:
         if not self.ended and self.now_s >= self.orchestrator.wake_at_s:
             self.orchestrator.tick(self.now_s)
 
-    # Moves: connections
+    # What connections may do
 
     def some_link(self, *states: str) -> PlayedLink | None:
         """A connection in one of these states, if there is one."""
@@ -266,7 +279,7 @@ class Stage:
                 self.tell(BlocksSent(link.key, link.leaving.pop(0)))
                 return
 
-    # Moves: threads
+    # What threads may do
 
     def writer_checks(self) -> None:
         """The writer says what is on disk, once."""
@@ -357,7 +370,9 @@ class Stage:
         if self.choose(4) == 3:
             self.tell(AnnounceFailed(message.event, "nobody there"))
             return
-        members = tuple((HOSTS[self.choose(len(HOSTS))], 6881 + self.choose(3)) for _ in range(self.choose(5)))
+        members = tuple(
+            (HOSTS[self.choose(len(HOSTS))], 6881 + self.choose(3)) for _ in range(self.choose(5))
+        )
         counts = [self.choose(4) - 1 for _ in range(2)]
         interval_s = (1.0, 120.0, 86_400.0)[self.choose(3)]
         self.tell(Announced("c:1", message.event, members, interval_s, interval_s / 2, *counts))
@@ -384,7 +399,7 @@ class Stage:
     # The end
 
     def finish(self) -> None:
-        """Quit, let all end as threads do, or let one hang: the orchestrator ends, and every buffer comes back."""
+        """Quit; all end as threads do, or one hangs: the orchestrator ends, and every buffer comes back."""
         self.quit()
         hangs = self.choose(4) == 3
         if hangs:
@@ -398,7 +413,9 @@ class Stage:
         ):  # fmt: skip
             while inbox:
                 work()
-        assert self.ended, f"has not ended: {self.orchestrator._running}, {self.orchestrator.swarm.doorway.connections}"
+        assert self.ended, (
+            f"has not ended: {self.orchestrator._running}, {self.orchestrator.swarm.doorway.connections}"
+        )
         assert [type(message) for message in self.main].count(Ended) == 1
         assert isinstance(self.main[-1], Ended)
         assert all(buffer.returns == 1 for buffer in self.lent), "a buffer was lost"
@@ -409,7 +426,9 @@ class Stage:
         """What is asked of a peer: it has it, we do not, and nobody was asked for more than it takes."""
         swarm = self.orchestrator.swarm
         peer = swarm.peers[key]
-        assert len(peer.outstanding) <= min(MAX_DEPTH, max(1, peer.max_requests)), "too much is asked of a peer"
+        assert len(peer.outstanding) <= min(MAX_DEPTH, max(1, peer.max_requests)), (
+            "too much is asked of a peer"
+        )
         for index, begin, length in message.blocks:
             block = self.geometry.key(index, begin)
             assert swarm.picker.state(index) is PartState.IN_FLIGHT, "a block that we have is asked for"
@@ -419,7 +438,7 @@ class Stage:
             assert peer.interesting
 
     def check(self) -> None:
-        """What must hold after every move. The books of parts, which stay wrong once they are, not each time."""
+        """What must hold after every move; the books, which stay wrong once they are, not each time."""
         self._moves += 1
         if not self._moves % BOOKS_AFTER:
             self.check_books()

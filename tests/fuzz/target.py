@@ -38,7 +38,7 @@ class Target:
 
 
 def outcome(error: BaseException) -> str:
-    """A word for a documented error: by which lines of the code it came about, not what it says of the input."""
+    """A word for a documented error: by which lines of the code it came about, whatever it says."""
     lines, trace = [], error.__traceback__
     while trace is not None:
         lines.append(f"{Path(trace.tb_frame.f_code.co_filename).stem}:{trace.tb_lineno}")

@@ -34,21 +34,78 @@ from orchestra.webserver import MAX_HEADER_BYTES, _Parser
 from tests.fuzz.target import Target, outcome
 
 QUERY = AnnounceQuery(bytes(range(20)), b"-OR0100-abcdefghijkl", 6881, 1, 2, 3, "started", 50)
-BENCODE_TOKENS = (b"d", b"l", b"e", b"i0e", b"i-1e", b"0:", b"1:a", b"99999999999:", b"i1", b"l" * 120, b"de", b"le")
+BENCODE_TOKENS = (
+    b"d",
+    b"l",
+    b"e",
+    b"i0e",
+    b"i-1e",
+    b"0:",
+    b"1:a",
+    b"99999999999:",
+    b"i1",
+    b"l" * 120,
+    b"de",
+    b"le",
+)
 REPLY_TOKENS = (
-    *BENCODE_TOKENS, b"5:peers", b"6:peers6", b"8:interval", b"12:min interval", b"14:failure reason", b"2:ip",
-    b"4:port", b"15:warning message", b"8:complete", b"10:incomplete",
-)  # fmt: skip
+    *BENCODE_TOKENS,
+    b"5:peers",
+    b"6:peers6",
+    b"8:interval",
+    b"12:min interval",
+    b"14:failure reason",
+    b"2:ip",
+    b"4:port",
+    b"15:warning message",
+    b"8:complete",
+    b"10:incomplete",
+)
 QUERY_TOKENS = (
-    b"&", b"=", b"%", b"%00", b"%ff", b"info_hash=", b"peer_id=", b"port=", b"uploaded=", b"downloaded=", b"left=",
-    b"event=", b"stopped", b"completed", b"numwant=", b"compact=0", b"no_peer_id=1", b"ip=1.2.3.4", b"-1",
-)  # fmt: skip
+    b"&",
+    b"=",
+    b"%",
+    b"%00",
+    b"%ff",
+    b"info_hash=",
+    b"peer_id=",
+    b"port=",
+    b"uploaded=",
+    b"downloaded=",
+    b"left=",
+    b"event=",
+    b"stopped",
+    b"completed",
+    b"numwant=",
+    b"compact=0",
+    b"no_peer_id=1",
+    b"ip=1.2.3.4",
+    b"-1",
+)
 HTTP_TOKENS = (
-    *QUERY_TOKENS, b"GET ", b"POST ", b"HEAD ", b"/announce?", b"/scrape?", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"\r\n",
-    b"\r\n\r\n", b"Host: x\r\n", b"Content-Length: 5\r\n", b"Content-Length: -1\r\n", b"Transfer-Encoding: chunked\r\n",
-    b"Connection: keep-alive\r\n", b"X-Forwarded-For: 1.2.3.4\r\n", b"0\r\n\r\n", b"http://[", b"http://a:b/", b"\t",
-    b"Content-Length: " + b"9" * 5000, b"Expect: 100-continue\r\n",
-)  # fmt: skip
+    *QUERY_TOKENS,
+    b"GET ",
+    b"POST ",
+    b"HEAD ",
+    b"/announce?",
+    b"/scrape?",
+    b" HTTP/1.1\r\n",
+    b" HTTP/1.0\r\n",
+    b"\r\n",
+    b"\r\n\r\n",
+    b"Host: x\r\n",
+    b"Content-Length: 5\r\n",
+    b"Content-Length: -1\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Connection: keep-alive\r\n",
+    b"X-Forwarded-For: 1.2.3.4\r\n",
+    b"0\r\n\r\n",
+    b"http://[",
+    b"http://a:b/",
+    b"\t",
+    b"Content-Length: " + b"9" * 5000,
+    b"Expect: 100-continue\r\n",
+)
 
 
 # Bencode
@@ -105,8 +162,10 @@ def check_announce(data: bytes) -> str:
 
 def make_query(rng: random.Random) -> bytes:
     if rng.random() < 0.3:
-        return b"&".join(b"info_hash=" + quote_from_bytes(rng.randbytes(20)).encode() for _ in range(rng.randrange(4)))
-    pieces = format_announce(QUERY).encode().split(b"&") + [b"no_peer_id=1", b"ip=1.2.3.4", b"key=1"]
+        return b"&".join(
+            b"info_hash=" + quote_from_bytes(rng.randbytes(20)).encode() for _ in range(rng.randrange(4))
+        )
+    pieces = [*format_announce(QUERY).encode().split(b"&"), b"no_peer_id=1", b"ip=1.2.3.4", b"key=1"]
     rng.shuffle(pieces)
     return b"&".join(pieces)
 
@@ -124,7 +183,9 @@ def check_reply(data: bytes) -> str:
         assert len(str(problem)) < 400
         return outcome(problem)
     _check_bounds(reply, loopback=loopback)
-    return f"reply {min(len(reply.members), 3)} {bool(reply.warning)} {reply.seeders < 0} {reply.leechers < 0}"
+    return (
+        f"reply {min(len(reply.members), 3)} {bool(reply.warning)} {reply.seeders < 0} {reply.leechers < 0}"
+    )
 
 
 def _check_bounds(reply: Reply, *, loopback: bool) -> None:
@@ -142,7 +203,10 @@ def _check_bounds(reply: Reply, *, loopback: bool) -> None:
 def make_reply(rng: random.Random) -> bytes:
     if rng.random() < 0.1:
         return format_failure("no such swarm")
-    v4 = b"".join(rng.choice((rng.randbytes(6), b"\x7f\0\0\1\x1a\xe1", b"\x0a\0\0\1\x1a\xe1")) for _ in range(rng.randrange(4)))
+    v4 = b"".join(
+        rng.choice((rng.randbytes(6), b"\x7f\0\0\1\x1a\xe1", b"\x0a\0\0\1\x1a\xe1"))
+        for _ in range(rng.randrange(4))
+    )
     v6 = b"".join(rng.choice((rng.randbytes(18), bytes(15) + b"\1\x1a\xe1")) for _ in range(rng.randrange(3)))
     ids = tuple(rng.randbytes(20) for _ in range(len(v4) // 6 + len(v6) // 18))
     counts = Counts(rng.randrange(9), rng.randrange(9), rng.randrange(9))
@@ -180,7 +244,7 @@ def _application() -> TrackerApp:
 
 
 def check_request(data: bytes) -> str:
-    """A request as bytes, in pieces: an error that waitress answers, or an answer of ours with a 2xx or 4xx."""
+    """A request as bytes, in pieces: an error that waitress answers, or an answer of ours: 2xx, 4xx."""
     piece_bytes = max(1 + data[0], len(data) // 32) if data else 1
     parser = _Parser(_Channel.server.adj)
     position = 1
@@ -201,16 +265,30 @@ def check_request(data: bytes) -> str:
         environ: dict[str, Any] = WSGITask(_Channel, parser).get_environment()
         body = b"".join(_application()(environ, lambda status, _headers: started.append(status)))
         [status] = started
-        return f"{status[:3]} {body[:30]!r}" if status[0] == "4" else status[:3] + str(len(body) > 60)
+        return f"{status[:3]} {body[:30]!r}" if status[0] == "4" else f"{status[:3]} {body[:4]!r}"
     finally:
         parser.close()
 
 
 def make_request(rng: random.Random) -> bytes:
-    path = rng.choice((b"/announce?" + make_query(rng), b"/scrape?" + make_query(rng), b"/", b"/x", b"http://a/announce?"))
-    lines = [rng.choice((b"GET ", b"GET ", b"GET ", b"POST ", b"HEAD ")) + path + b" HTTP/1." + rng.choice((b"0", b"1"))]
-    lines += rng.choices((b"Host: a", b"Content-Length: 1", b"Accept: */*", b"Connection: close"), k=rng.randrange(4))
-    return bytes([rng.choice((255, 255, 0, rng.randrange(256)))]) + b"\r\n".join(lines) + b"\r\n\r\n" + rng.choice((b"", b"x"))
+    path = rng.choice(
+        (b"/announce?" + make_query(rng), b"/scrape?" + make_query(rng), b"/", b"/x", b"http://a/announce?")
+    )
+    lines = [
+        rng.choice((b"GET ", b"GET ", b"GET ", b"POST ", b"HEAD "))
+        + path
+        + b" HTTP/1."
+        + rng.choice((b"0", b"1"))
+    ]
+    lines += rng.choices(
+        (b"Host: a", b"Content-Length: 1", b"Accept: */*", b"Connection: close"), k=rng.randrange(4)
+    )
+    return (
+        bytes([rng.choice((255, 255, 0, rng.randrange(256)))])
+        + b"\r\n".join(lines)
+        + b"\r\n\r\n"
+        + rng.choice((b"", b"x"))
+    )
 
 
 # HTTP: what the conductor answers
@@ -229,7 +307,7 @@ class _Wire:
         """Nothing waits."""
 
     def makefile(self, _mode: str, *_: object) -> io.BufferedReader:
-        return io.BufferedReader(io.BytesIO(self._answer))  # type: ignore[arg-type]
+        return io.BufferedReader(io.BytesIO(self._answer))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -262,7 +340,9 @@ def check_http_reply(data: bytes) -> str:
 
 def make_http_reply(rng: random.Random) -> bytes:
     body = make_reply(rng)
-    status = rng.choice((b"200 OK", b"200 OK", b"200 OK", b"302 Found", b"404 Not Found", b"500 x", b"100 Continue"))
+    status = rng.choice(
+        (b"200 OK", b"200 OK", b"200 OK", b"302 Found", b"404 Not Found", b"500 x", b"100 Continue")
+    )
     lines = [b"HTTP/1.1 " + status, b"Content-Type: text/plain"]
     if rng.random() < 0.3:
         lines.append(b"Transfer-Encoding: chunked")

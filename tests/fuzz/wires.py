@@ -19,8 +19,6 @@ from orchestra.wire import (
     BLOCK_BYTES,
     HANDSHAKE_BYTES,
     KEEP_ALIVE,
-    Blocks,
-    Message,
     MessageId,
     decode_handshake,
     encode_allowed_fast,
@@ -45,28 +43,41 @@ OPENINGS = tuple(
         *((number, 1) for number in (0, 1, 2, 3, 14, 15)),
         *((number, 5) for number in (4, 13, 17)),
         *((number, 13) for number in (6, 8, 16)),
-        (7, 9 + 16384), (7, 9 + 16385), (7, 10), (7, 9), (5, 3), (9, 3), (20, 2), (20, 40_000), (99, 1), (7, 2**31),
+        (7, 9 + 16384),
+        (7, 9 + 16385),
+        (7, 10),
+        (7, 9),
+        (5, 3),
+        (9, 3),
+        (20, 2),
+        (20, 40_000),
+        (99, 1),
+        (7, 2**31),
     )
-)  # fmt: skip
+)
 _POOL: Pool[Landing] = Pool(1, Landing)
 _Found = list[tuple[Any, ...]]
 
 
 def _messages(rng: random.Random) -> bytes:
     block = (rng.randrange(12), rng.choice((0, 16384)), rng.choice((1, 16384, 16385)))
-    return rng.choice((
-        encode_state(rng.choice((MessageId.CHOKE, MessageId.UNCHOKE, MessageId.INTERESTED, MessageId.HAVE_ALL))),
-        encode_haves([rng.randrange(120) for _ in range(rng.randrange(1, 5))]),
-        encode_requests([block] * rng.randrange(1, 4)),
-        encode_cancels([block]),
-        encode_rejects([block, block]),
-        encode_allowed_fast([1, 2]),
-        encode_bitfield(rng.randbytes(rng.choice((2, 13)))),
-        encode_extended(rng.randrange(3), rng.randbytes(rng.randrange(20))),
-        struct.pack(">IBH", 3, 9, 6881),
-        KEEP_ALIVE,
-        struct.pack(">IBII", 9 + 7, 7, rng.randrange(9), 0) + rng.randbytes(7),
-    ))  # fmt: skip
+    return rng.choice(
+        (
+            encode_state(
+                rng.choice((MessageId.CHOKE, MessageId.UNCHOKE, MessageId.INTERESTED, MessageId.HAVE_ALL))
+            ),
+            encode_haves([rng.randrange(120) for _ in range(rng.randrange(1, 5))]),
+            encode_requests([block] * rng.randrange(1, 4)),
+            encode_cancels([block]),
+            encode_rejects([block, block]),
+            encode_allowed_fast([1, 2]),
+            encode_bitfield(rng.randbytes(rng.choice((2, 13)))),
+            encode_extended(rng.randrange(3), rng.randbytes(rng.randrange(20))),
+            struct.pack(">IBH", 3, 9, 6881),
+            KEEP_ALIVE,
+            struct.pack(">IBII", 9 + 7, 7, rng.randrange(9), 0) + rng.randbytes(7),
+        )
+    )
 
 
 # Messages
@@ -127,7 +138,7 @@ def _word(kind: object) -> str:
 def _told_apart(found: _Found) -> tuple[_Found, _Found]:
     """Requests, and all else with what follows on as one.
 
-    A run of blocks may go on behind requests that came in the midst of it: then these are told after all of it.
+    A run of blocks may go on behind requests that came in its midst: then these are told after it.
     """
     requests = [item for item in found if item[0] == "request"]
     return requests, rejoined([item for item in found if item[0] != "request"])
@@ -218,7 +229,9 @@ def make_stream(rng: random.Random) -> bytes:
 
 
 def make_script(rng: random.Random) -> bytes:
-    return rng.randbytes(2) + bytes(rng.choices(range(256), weights=[9] * 160 + [1] * 96, k=rng.randrange(1, 12)))
+    return rng.randbytes(2) + bytes(
+        rng.choices(range(256), weights=[9] * 160 + [1] * 96, k=rng.randrange(1, 12))
+    )
 
 
 # Handshakes and extensions
@@ -245,13 +258,16 @@ def check_extension(data: bytes) -> str:
     assert hello.pex_id is None or 0 <= hello.pex_id < 256
     assert safe(hello.client, 60).isprintable()
     assert not hello.our_host or can_dial((hello.our_host, 1)) in (True, False)
-    return f"{bool(hello.client)} {hello.port > 0} {hello.upload_only} {bool(hello.our_host)} {hello.pex_id is None}"
+    return f"{bool(hello.client)} {hello.port > 0} {hello.upload_only} {bool(hello.our_host)}"
 
 
 def make_extension(rng: random.Random) -> bytes:
     host = rng.choice(("10.0.0.1", "::1", "name"))
     return encode_extension_handshake(
-        port=rng.randrange(70_000), max_requests=rng.randrange(3000), your_host=host, upload_only=rng.random() < 0.5
+        port=rng.randrange(70_000),
+        max_requests=rng.randrange(3000),
+        your_host=host,
+        upload_only=rng.random() < 0.5,
     )
 
 
@@ -269,7 +285,10 @@ def check_pex(data: bytes) -> str:
 
 def make_pex(rng: random.Random) -> bytes:
     def hosts() -> list[tuple[str, int]]:
-        return [(rng.choice(("10.0.0.1", "2001:db8::1", "127.0.0.1")), rng.randrange(65536)) for _ in range(rng.randrange(3))]
+        return [
+            (rng.choice(("10.0.0.1", "2001:db8::1", "127.0.0.1")), rng.randrange(65536))
+            for _ in range(rng.randrange(3))
+        ]
 
     return encode_contacts(Contacts({address: rng.randrange(256) for address in hosts()}, hosts()))
 
@@ -277,7 +296,23 @@ def make_pex(rng: random.Random) -> bytes:
 WIRES = (
     Target("decoder", check_decoder, make_stream, (*OPENINGS, KEEP_ALIVE), 2048),
     Target("landing", check_landing, make_script, (), 24, share=0.05),
-    Target("handshake", check_handshake, lambda rng: encode_handshake(rng.randbytes(20), rng.randbytes(20)), (), 2 * HANDSHAKE_BYTES),
-    Target("extension", check_extension, make_extension, (*BENCODE_TOKENS, b"1:m", b"1:p", b"4:reqq", b"1:v", b"6:yourip")),
-    Target("pex", check_pex, make_pex, (*BENCODE_TOKENS, b"5:added", b"7:added.f", b"6:added6", b"7:dropped", b"8:dropped6")),
+    Target(
+        "handshake",
+        check_handshake,
+        lambda rng: encode_handshake(rng.randbytes(20), rng.randbytes(20)),
+        (),
+        2 * HANDSHAKE_BYTES,
+    ),
+    Target(
+        "extension",
+        check_extension,
+        make_extension,
+        (*BENCODE_TOKENS, b"1:m", b"1:p", b"4:reqq", b"1:v", b"6:yourip"),
+    ),
+    Target(
+        "pex",
+        check_pex,
+        make_pex,
+        (*BENCODE_TOKENS, b"5:added", b"7:added.f", b"6:added6", b"7:dropped", b"8:dropped6"),
+    ),
 )
