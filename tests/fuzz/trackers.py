@@ -260,7 +260,7 @@ def check_request(data: bytes) -> str:
         if parser.error is not None:
             status, _, _ = parser.error.to_response()
             assert status[0] in "45"
-            return f"{status} {parser.error.body[:40]}"
+            return f"{status} {parser.error.body[:12]}"
         started: list[str] = []
         environ: dict[str, Any] = WSGITask(_Channel, parser).get_environment()
         body = b"".join(_application()(environ, lambda status, _headers: started.append(status)))

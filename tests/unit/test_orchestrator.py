@@ -810,3 +810,14 @@ def test_a_peer_that_asks_for_a_part_that_is_none_is_closed_also_while_we_share_
     stage.hear(early, Requests([(2**32 - 1, 0, BLOCK_BYTES)]))
     assert link_of(early).closed == [f"a request for {BLOCK_BYTES} bytes at 0 of part {2**32 - 1}"]
     assert stage.it.phase is Phase.ACTIVE
+
+
+def test_a_peer_that_is_closed_is_told_nothing_more() -> None:
+    stage = Stage()
+    stage.begin()
+    stage.answer(SEEDER)
+    peer = stage.seeder()
+    peer.close("a test")
+    link_of(peer).said()
+    peer.say(b"\0\0\0\1\1", stage.now_s)
+    assert link_of(peer).said() == []
