@@ -31,7 +31,7 @@ class TrackerApp:
     """WSGI (PEP 3333)."""
 
     def __init__(self, tracker: Tracker, report: Callable[[object], None] | None = None) -> None:
-        """`report` gets ThreadCrashed for what nobody expects, which the web server only writes into the log."""
+        """`report` gets ThreadCrashed for what nobody expects: the web server would only log it."""
         self._tracker = tracker
         self._report = report
 

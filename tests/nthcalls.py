@@ -1,9 +1,10 @@
-"""Runs a member or a conductor of which the Nth file, socket or thread-start call fails, and says how it ended."""
+"""Runs a member or a conductor of which the Nth file, socket or thread-start call fails: how does it end?"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +35,6 @@ def failing(kind: str, nth: int, mark: Path) -> dict[str, str]:
 
 def fetch(programs: Programs, orchestra: Orchestra, peer: ScriptedPeer, kind: str, nth: int) -> Outcome:
     """A member fetches, and that call of it fails: it ends as documented, and the file is right or absent."""
-    import time
-
     folder = programs.folder / "fetched"
     shutil.rmtree(folder, ignore_errors=True)
     mark = programs.folder / "reached"
@@ -62,9 +61,7 @@ def fetch(programs: Programs, orchestra: Orchestra, peer: ScriptedPeer, kind: st
 
 
 def conduct(programs: Programs, kind: str, nth: int) -> Outcome:
-    """A conductor of which that call fails: it serves on, or ends as documented; q or SIGTERM always end it."""
-    import time
-
+    """A conductor of which that call fails: it serves on, or ends as documented; SIGTERM always ends it."""
     mark = programs.folder / "reached"
     start_s = time.monotonic()
     conductor = programs.start(

@@ -36,7 +36,9 @@ def test_no_unexpected_exception_is_swallowed() -> None:
 
 
 def _catches_all(handler: ast.ExceptHandler) -> bool:
-    names = {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)} if handler.type else {""}
+    names = (
+        {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)} if handler.type else {""}
+    )
     return bool(names & {"", "Exception", "BaseException"})
 
 
@@ -80,7 +82,9 @@ def crashing(folder: Path, target: str) -> dict[str, str]:
 
 def assert_it_was_said(stderr: str, log_dir: Path, program: str) -> None:
     [line] = stderr.splitlines()
-    assert line.startswith(f"{program}: error: unexpected failure: RuntimeError: put there by a test (the log")
+    assert line.startswith(
+        f"{program}: error: unexpected failure: RuntimeError: put there by a test (the log"
+    )
     logs = "".join(path.read_text() for path in log_dir.iterdir())
     assert "Traceback" in logs
     assert "put there by a test" in logs
@@ -117,7 +121,12 @@ def test_a_bug_in_the_midst_of_a_transfer_ends_the_member(
 
 
 @pytest.mark.parametrize(
-    "target", ["orchestra.webserver:wasyncore.loop", "orchestra.tracker:Tracker.announce", "orchestra.announce:_fields"]
+    "target",
+    [
+        "orchestra.webserver:wasyncore.loop",
+        "orchestra.tracker:Tracker.announce",
+        "orchestra.announce:_fields",
+    ],
 )
 def test_a_bug_in_a_thread_of_the_conductor_ends_it(programs: Programs, tmp_path: Path, target: str) -> None:
     environment = crashing(tmp_path, target)
@@ -180,5 +189,3 @@ def test_a_bug_in_the_thread_of_the_keys_ends_the_program(tmp_path: Path) -> Non
         os.close(theirs)
     assert process.returncode == 1
     assert_it_was_said(stderr.decode(), log_dir, "conductor")
-
-

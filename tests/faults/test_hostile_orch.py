@@ -30,7 +30,18 @@ from tests.unit.test_scorelines import WRONG_FILES
 PROC_STATUS = Path("/proc/self/status")
 MOST_RSS_BYTES = 100 * 1024 * 1024
 UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b-\u200f]")
-MORE_NAMES = ("\x1b]0;title\x07", "\x1b[2J", "a\rb", "\u2067x", "a\x9d", "\x00", "x\x1b\\", "\u180ea", "\ufff9a", "\u2064a")
+MORE_NAMES = (
+    "\x1b]0;title\x07",
+    "\x1b[2J",
+    "a\rb",
+    "\u2067x",
+    "a\x9d",
+    "\x00",
+    "x\x1b\\",
+    "\u180ea",
+    "\ufff9a",
+    "\u2064a",
+)
 
 
 class Playground:

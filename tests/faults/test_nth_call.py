@@ -1,4 +1,4 @@
-"""X1, a sample: some file, socket and thread-start calls fail. tests/soak/test_nth_call.py has all of them."""
+"""X1, a sample: a file, socket or thread-start call fails. tests/soak/test_nth_call.py has all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from tests.swarms import Orchestra
 @pytest.mark.parametrize(
     ("kind", "calls"), [("thread", (1, 3, 7)), ("file", (2, 9, 21, 30)), ("socket", (1, 8, 30, 60))]
 )
-def test_a_member_survives_the_failure_of_a_call(programs: Programs, kind: str, calls: tuple[int, ...]) -> None:
+def test_a_member_survives_the_failure_of_a_call(
+    programs: Programs, kind: str, calls: tuple[int, ...]
+) -> None:
     composition = compose(programs.folder / "source", 200_000, 16384)
     orchestra = Orchestra(programs, composition)
     with ScriptedPeer(composition) as peer:

@@ -1,4 +1,4 @@
-"""Makes the Nth call of a kind fail, in whatever program starts with it (FAIL_NTH=file:7, in its environment).
+"""Makes the Nth call of a kind fail, in any program that starts with FAIL_NTH=file:7 in its environment.
 
 Counted from the moment at which a program's own work begins (cli.run), so that
 imports do not count. FAIL_MARK names a file that is made when the call comes:

@@ -20,7 +20,9 @@ MOST_RSS_BYTES = 80 * 1024 * 1024
 
 @pytest.mark.fault("G1")
 @pytest.mark.timeout(900)
-def test_a_member_is_not_moved_by_thousands_of_streams_and_packets(programs: Programs, tmp_path: Path) -> None:
+def test_a_member_is_not_moved_by_thousands_of_streams_and_packets(
+    programs: Programs, tmp_path: Path
+) -> None:
     composition = compose(tmp_path / "source", 200_000, 16384)
     orch = composition.write_orch(tmp_path)
     member = programs.start("member", orch, "--dir", composition.folder, "--port", "0")
@@ -39,7 +41,9 @@ def test_a_member_is_not_moved_by_thousands_of_streams_and_packets(programs: Pro
     peak_bytes = peak_rss_bytes(member.pid)
     assert member.stop() in (-15, 143)
     assert "Traceback" not in member.stderr
-    figures.note("G1", f"member, {STREAMS} streams, {PACKETS} packets: a good peer waits (s)", f"{waited_s:.2f}")
+    figures.note(
+        "G1", f"member, {STREAMS} streams, {PACKETS} packets: a good peer waits (s)", f"{waited_s:.2f}"
+    )
     figures.note("G1", "member, processor in the 5 s afterwards (s)", f"{idle_s:.2f}")
     figures.note("G1", "member, most memory (MiB)", peak_bytes >> 20)
     assert waited_s <= 5.0
