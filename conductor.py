@@ -143,7 +143,7 @@ def conduct(arguments: argparse.Namespace, console: Console) -> int:
     listeners = listen(arguments.host, arguments.port)
     addresses = [netutils.address_of(listener.getsockname()) for listener in listeners]
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    server = WebServer(TrackerApp(Tracker(arguments.interval)), listeners, inbox.put)
+    server = WebServer(TrackerApp(Tracker(arguments.interval), inbox.put), listeners, inbox.put)
     with as_messages(inbox.put), Keys(inbox.put):
         server.start()
         try:

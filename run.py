@@ -1,4 +1,4 @@
-"""The commands for a fresh clone: `python3 run.py demo`, `test`, `soak`, `bench`.
+"""The commands for a fresh clone: `python3 run.py demo`, `test`, `soak`, `fuzz`, `bench`.
 
 Makes a virtual environment in .venv beside this file, installs what is
 missing, and runs the command in it. Needs Python 3.10 or newer and, the first
@@ -81,6 +81,12 @@ def soak(arguments: list[str]) -> int:
     return call([str(PYTHON), "-m", "pytest", "tests/faults", "tests/soak", *options])
 
 
+def fuzz(arguments: list[str]) -> int:
+    """fuzz every parser and the orchestrator, a million inputs each, or SECONDS in all; -h tells more"""
+    prepare(TEST)
+    return call([str(PYTHON), "-m", "tests.fuzz", *arguments])
+
+
 def bench(arguments: list[str]) -> int:
     """measure against others of the trade; -h tells what there is"""
     prepare(BENCH)
@@ -91,6 +97,7 @@ COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "demo": ("[FILE]", demo),
     "test": ("[PYTEST ARGUMENTS]", test),
     "soak": ("[PYTEST ARGUMENTS]", soak),
+    "fuzz": ("[SECONDS]", fuzz),
     "bench": ("[NAME ...]", bench),
 }
 

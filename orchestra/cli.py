@@ -9,6 +9,7 @@ file, threads) cleans up in `finally`: signals reach it as exceptions
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import contextlib
 import logging
@@ -17,7 +18,7 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -128,9 +129,45 @@ def _run(parser: Parser, body: Body, argv: list[str], console: Console, *, usage
         run_log.show_on_stderr(parser.program, console.err, arguments.verbose, quiet=arguments.quiet)
         if run_log.problem:
             console.note(f"{parser.program}: {run_log.problem}")
-        return _run_body(body, arguments, console, run_log.path, argv)
+        with _noticed_crashes() as crashes:
+            return _run_body(_unless_crashed(body, crashes), arguments, console, run_log.path, argv)
     finally:
         run_log.close()
+
+
+@contextlib.contextmanager
+def _noticed_crashes() -> Iterator[list[BaseException]]:
+    """What ends a thread that nobody else looks after (keys), and with it the program, as SIGTERM would.
+
+    Our other threads are Workers, which report their crashes themselves.
+    """
+    crashes: list[BaseException] = []
+
+    def notice(thread: threading.ExceptHookArgs) -> None:
+        if thread.exc_value is not None and not isinstance(thread.exc_value, SystemExit):
+            before(thread)  # writes it into the log
+            crashes.append(thread.exc_value)
+            _thread.interrupt_main(signal.SIGTERM)
+
+    before = threading.excepthook
+    threading.excepthook = notice
+    try:
+        yield crashes
+    finally:
+        threading.excepthook = before
+
+
+def _unless_crashed(body: Body, crashes: list[BaseException]) -> Body:
+    """`body`, but its outcome is the first of `crashes` where there are any."""
+
+    def watched(arguments: argparse.Namespace, console: Console) -> int:
+        try:
+            return body(arguments, console)
+        finally:
+            if crashes:
+                raise crashes[0]
+
+    return watched
 
 
 def _run_body(

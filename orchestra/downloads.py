@@ -276,7 +276,8 @@ class Downloads:
         """Take requests back that are not counted as outstanding any more."""
         if peer.fast is not None:
             peer.fast.unanswered += len(keys)
-        peer.link.send(encode_cancels(self._geometry.spans(keys)))
+        if not peer.closing:
+            peer.link.send(encode_cancels(self._geometry.spans(keys)))
 
     def _pace(self, peer: Peer, blocks: int, now_s: float) -> None:
         """Let the queue follow the peer's speed: up by what came, down to what it sends in a short time."""

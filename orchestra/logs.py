@@ -169,8 +169,9 @@ class RunLog:
         if not hasattr(signal, "SIGUSR1") or not hasattr(faulthandler, "register"):
             return
         # Not closed before `close`: faulthandler writes to the bare descriptor.
-        self._stacks = path.open("a", encoding="utf-8")
-        faulthandler.register(signal.SIGUSR1, file=self._stacks, all_threads=True)
+        with contextlib.suppress(OSError):  # no descriptor to spare: only a way to look for bugs is lost
+            self._stacks = path.open("a", encoding="utf-8")
+            faulthandler.register(signal.SIGUSR1, file=self._stacks, all_threads=True)
 
     def _add(self, handler: logging.Handler) -> None:
         self._handlers.append(handler)

@@ -148,7 +148,9 @@ class Peer:
         return not self.choking_us or (self.fast is not None and index in self.fast.allowed)
 
     def say(self, data: bytes, now_s: float) -> None:
-        """Send `data`, or close a peer that takes nothing in."""
+        """Send `data`, or close a peer that takes nothing in. One that is closing is told nothing more."""
+        if self.closing:
+            return
         self.spoke_at_s = now_s
         if not self.link.send(data):
             self.close("too far behind")

@@ -102,9 +102,10 @@ class Service:
 
     def asked(self, peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
         """`peer` requests blocks. Raises RemoteProtocolError for one that cannot be."""
+        # First, since it refuses parts that are none.
+        self.uploads.asked(peer, blocks, now_s)
         if self._sharer is not None and peer.key not in self._sharer and not peer.choked:
             self._sharer.asked(peer.key, {index for index, _, _ in blocks}, now_s)
-        self.uploads.asked(peer, blocks, now_s)
 
     def heard(self, peer: Peer, indices: list[int], now_s: float) -> None:
         """`peer` has got these parts, which are new to us."""

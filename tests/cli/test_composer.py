@@ -134,6 +134,7 @@ def test_every_part_size_gives_the_right_orch_and_a_torrent_with_the_same_info_h
         assert params.trackers == [f"http://{CONDUCTOR}/announce"]
 
 
+@pytest.mark.fault("O3")
 def test_an_empty_file_has_no_parts(programs: Programs, folder: Path) -> None:
     file = make_file(folder, "empty", 0)
     code, program = programs.run("composer", file, CONDUCTOR)
@@ -175,6 +176,7 @@ def test_the_output_goes_where_it_is_asked_for(programs: Programs, folder: Path)
     assert read_score(folder / "out" / "y.orch").name == "x"
 
 
+@pytest.mark.fault("O3")
 def test_the_same_file_makes_the_same_bytes_again(programs: Programs, folder: Path) -> None:
     file = make_file(folder, "x", 100_000)
     outputs = []
@@ -235,6 +237,7 @@ def test_metadata_that_torrent_clients_refuse_is_warned_of(programs: Programs, f
 # What is in the way
 
 
+@pytest.mark.fault("O3")
 def test_what_exists_is_replaced_only_by_force(programs: Programs, folder: Path) -> None:
     file = make_file(folder, "x", 10)
     for in_the_way in ("x.orch", "x.torrent"):
@@ -252,6 +255,7 @@ def test_what_exists_is_replaced_only_by_force(programs: Programs, folder: Path)
     assert names_in(folder) == ["x", "x.orch", "x.torrent"]
 
 
+@pytest.mark.fault("O3")
 def test_the_place_is_checked_before_the_file_is_read(programs: Programs, folder: Path) -> None:
     file = make_hole(folder, 4096 * GIB)  # to read it would take longer than this test may
     (folder / "hole.orch").touch()
@@ -263,6 +267,7 @@ def test_the_place_is_checked_before_the_file_is_read(programs: Programs, folder
     assert "more than 64 MiB: use" in assert_one_line_of_error(program, ExitCode.USAGE)
 
 
+@pytest.mark.fault("O3")
 def test_the_composition_itself_is_never_the_output(programs: Programs, folder: Path) -> None:
     file = make_file(folder, "x.torrent", 10)
     before = file.read_bytes()
@@ -282,6 +287,7 @@ def test_the_composition_itself_is_never_the_output(programs: Programs, folder: 
 # What is wrong
 
 
+@pytest.mark.fault("O3")
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
@@ -399,6 +405,7 @@ def test_a_signal_in_the_middle_ends_it_at_once_and_leaves_no_file(
     assert names_in(folder) == ["hole"]
 
 
+@pytest.mark.fault("O3")
 def test_a_file_that_changes_meanwhile_is_an_error_and_leaves_no_file(
     programs: Programs, folder: Path
 ) -> None:

@@ -791,3 +791,33 @@ def test_it_never_asks_to_be_woken_in_the_past() -> None:
     stage.tell(Checked(bytearray(PARTS), installed=False))
     stage.it.tick(stage.now_s)
     assert stage.it.wake_at_s > stage.now_s, "there is no port yet, but an announce is due"
+
+
+def test_a_peer_that_asks_for_a_part_that_is_none_is_closed_also_while_we_share_sparingly() -> None:
+    stage = Stage(part_bytes=BLOCK_BYTES)
+    stage.begin(*range(2 * PARTS), installed=True)
+    stage.answer(leechers=0)
+    keys = itertools.count(2)
+    for host in ("10.0.0.8", "10.0.0.9"):
+        stage.tell(Accepted(object(), (host, 40_000)))
+        peer = stage.shake(next(keys), host.encode().ljust(20))
+        stage.hear(peer, Interested())
+        stage.wait(1)
+    early, late = stage.peers
+    assert not stage.it.swarm.service.hides_from(early), "it came while it was alone"
+    assert stage.it.swarm.service.hides_from(late)
+    assert not early.choked
+    stage.hear(early, Requests([(2**32 - 1, 0, BLOCK_BYTES)]))
+    assert link_of(early).closed == [f"a request for {BLOCK_BYTES} bytes at 0 of part {2**32 - 1}"]
+    assert stage.it.phase is Phase.ACTIVE
+
+
+def test_a_peer_that_is_closed_is_told_nothing_more() -> None:
+    stage = Stage()
+    stage.begin()
+    stage.answer(SEEDER)
+    peer = stage.seeder()
+    peer.close("a test")
+    link_of(peer).said()
+    peer.say(b"\0\0\0\1\1", stage.now_s)
+    assert link_of(peer).said() == []

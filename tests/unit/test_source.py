@@ -52,6 +52,7 @@ def _replace(path: Path) -> None:
     other.replace(path)
 
 
+@pytest.mark.fault("O3")
 @pytest.mark.parametrize(
     "change",
     [_append, _overwrite, lambda path: os.truncate(path, 500), _replace, Path.unlink, Path.touch],
@@ -79,6 +80,7 @@ def test_a_file_that_lies_about_its_size_is_an_error() -> None:
             source.hash(1024, on_progress=lambda _done_bytes: None)
 
 
+@pytest.mark.fault("O3")
 def test_a_read_error_names_the_file(path: Path) -> None:
     def fail(_done_bytes: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -87,6 +89,7 @@ def test_a_read_error_names_the_file(path: Path) -> None:
         source.hash(1024, on_progress=fail)
 
 
+@pytest.mark.fault("O3")
 def test_a_file_without_permission_names_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -107,6 +110,7 @@ def test_the_same_file_is_known_by_any_of_its_paths(path: Path) -> None:
         assert not source.is_at(path.parent)
 
 
+@pytest.mark.fault("O3")
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")

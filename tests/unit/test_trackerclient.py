@@ -86,6 +86,7 @@ HTML = b"<html><body>It works!</body></html>"
 
 
 @pytest.mark.parametrize(("reply", "reason"), [
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-a\r\n", "no HTTP reply"),
     (b"\x13BitTorrent protocol" + bytes(48), "this is no HTTP reply"),
     (http_reply(HTML), "the reply is not bencode"),
     (http_reply(b""), "the reply is not bencode"),

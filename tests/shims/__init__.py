@@ -1,0 +1,1 @@
+"""Modules that are put into a program from outside: a folder of PYTHONPATH, with a sitecustomize in it."""
