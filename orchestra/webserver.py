@@ -99,7 +99,7 @@ class WebServer(Worker):
             )
             for sock in listeners
         ]
-        gate = _Gate(throttle or Throttle(), refusal)
+        gate = _Gate(Throttle() if throttle is None else throttle, refusal)
         for server in servers:
             server.gate = gate
             server.beat = beat
