@@ -20,7 +20,7 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 Address = tuple[str, int]
@@ -297,9 +297,16 @@ def _listen_one(target: _Target, backlog: int) -> socket.socket:
 # Dialling and reading
 
 
-def dial(address: Address, timeout_s: float, *, cancel: Cancel | None = None) -> socket.socket:
+def dial(
+    address: Address,
+    timeout_s: float,
+    *,
+    cancel: Cancel | None = None,
+    allowed: Callable[[str], bool] | None = None,
+) -> socket.socket:
     """Connect, trying each address of the host in turn; the socket is blocking, with TCP_NODELAY.
 
+    Only to those literals for which `allowed` is true, if it is given.
     `timeout_s` bounds all tries together, each gets its share of what is left;
     the name lookup itself cannot be bounded or woken (the system's resolver).
     Raises TimeoutError, ConnectionAbortedError when `cancel` was set, else the OSError
@@ -308,6 +315,9 @@ def dial(address: Address, timeout_s: float, *, cancel: Cancel | None = None) ->
     deadline = time.monotonic() + timeout_s
     failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
     found = _resolve(*address)
+    if found and allowed is not None:
+        found = [target for target in found if allowed(address_of(target[1])[0])]
+        failure = PermissionError(errno.EACCES, "the host has an address that is not to be dialled")
     for index, target in enumerate(found):
         if cancel is not None and cancel.is_set:
             raise ConnectionAbortedError(errno.ECONNABORTED, "given up")
