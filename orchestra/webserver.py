@@ -13,6 +13,7 @@ gets status 429 from the loop, before anything is parsed.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 import time
@@ -41,7 +42,7 @@ REQUEST_TIMEOUT_S = 4.0  # and up to a second until the loop looks
 MAX_CONNECTIONS = 800
 MAX_CONNECTIONS_ON_WINDOWS = 400  # its select() takes 512 sockets
 SPARE_DESCRIPTORS = 32 + 2 * ACCEPTED_A_ROUND  # a round may let in so many before the first makes room
-STARVED_REST_S = 0.1  # and up to a second until the loop looks
+STARVED_REST_S = 0.1
 LOGGED_A_PLACE = 5
 _STOP_TIMEOUT_S = 1.0
 _LOGGERS = ("waitress", "waitress.queue")
@@ -87,7 +88,7 @@ class WebServer(Worker):
             self._handlers.shutdown(timeout=_STOP_TIMEOUT_S)
             raise
         # Each puts itself into the map.
-        servers = [
+        self._servers = [
             _Listener(
                 app,
                 self._map,
@@ -100,17 +101,20 @@ class WebServer(Worker):
             for sock in listeners
         ]
         gate = _Gate(Throttle() if throttle is None else throttle, refusal)
-        for server in servers:
+        for server in self._servers:
             server.gate = gate
             server.beat = beat
-        self._trigger = servers[0].trigger
+        self._trigger = self._servers[0].trigger
 
     def work(self) -> None:
         """Serve until `stop`; then finish what is being answered, and close everything."""
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self._seldom)
         try:
-            wasyncore.loop(timeout=1, use_poll=True, map=self._map)
+            while self._map:
+                rests = any(server.rests for server in self._servers)
+                patience_s = STARVED_REST_S if rests else 1.0
+                wasyncore.loop(timeout=patience_s, use_poll=True, map=self._map, count=1)
         finally:
             self._handlers.shutdown(timeout=_STOP_TIMEOUT_S)
             for each in (*self._open, *self._map.values()):
@@ -209,12 +213,17 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         self.close_when_flushed = True
 
 
-def _make_room(map: dict[int, Any], but: object = None) -> None:  # noqa: A002
-    for each in map.values():  # the oldest first
-        if isinstance(each, HTTPChannel) and each is not but and not (each.requests or each.will_close):
-            # Closed in the loop's next round: in this one, its number must not be reused.
-            each.will_close = True
-            return
+def _make_room(map: dict[int, Any], but: object = None, *, share: int = 0) -> None:  # noqa: A002
+    """Close the oldest one that has not asked; with `share`, so large a part of them, and one at least."""
+    silent = (
+        each
+        for each in map.values()  # the oldest first
+        if isinstance(each, HTTPChannel) and each is not but and not (each.requests or each.will_close)
+    )
+    chosen = list(silent if share else itertools.islice(silent, 1))
+    for each in chosen[: -(-len(chosen) // share) if share else 1]:
+        # Closed in the loop's next round: in this one, its number must not be reused.
+        each.will_close = True
 
 
 class _Listener(TcpWSGIServer):  # type: ignore[misc]
@@ -228,10 +237,15 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
     _rests_until_s = 0.0
     _starved = False
 
+    @property
+    def rests(self) -> bool:
+        """True for a moment after the system had nothing to give."""
+        return time.monotonic() < self._rests_until_s
+
     def readable(self) -> bool:
         """Asked by the loop at least once a second."""
         self.beat()
-        return bool(super().readable()) and time.monotonic() >= self._rests_until_s
+        return bool(super().readable()) and not self.rests
 
     def handle_accept(self) -> None:
         """Let in all who wait, within reason."""
@@ -254,9 +268,12 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
             sock.close()
 
     def _rest(self, error: OSError) -> None:
-        """The system has no socket to give (EMFILE, ENFILE, ENOBUFS): else the loop would spin."""
+        """The system has no socket to give (EMFILE, ENFILE, ENOBUFS): else the loop would spin.
+
+        Half of those who have not asked make room; the others may have come just now.
+        """
         self._rests_until_s = time.monotonic() + STARVED_REST_S
-        _make_room(self._map)
+        _make_room(self._map, share=2)
         if not self._starved:
             self._starved = True
             log.warning("cannot let anybody in for now: %s", error.strerror or error)
