@@ -306,18 +306,13 @@ def dial(
 ) -> socket.socket:
     """Connect, trying each address of the host in turn; the socket is blocking, with TCP_NODELAY.
 
-    Only to those literals for which `allowed` is true, if it is given.
-    `timeout_s` bounds all tries together, each gets its share of what is left;
-    the name lookup itself cannot be bounded or woken (the system's resolver).
-    Raises TimeoutError, ConnectionAbortedError when `cancel` was set, else the OSError
-    of the last address.
+    Only to literals that are `allowed`. `timeout_s` bounds all tries together, each gets its share of
+    what is left; the name lookup itself cannot be bounded or woken (the system's resolver).
+    Raises TimeoutError, ConnectionAbortedError when `cancel` was set, else the OSError of the last address.
     """
     deadline = time.monotonic() + timeout_s
-    failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
-    found = _resolve(*address)
-    if found and allowed is not None:
-        found = [target for target in found if allowed(address_of(target[1])[0])]
-        failure = PermissionError(errno.EACCES, "the host has an address that is not to be dialled")
+    failure: OSError = OSError(errno.EADDRNOTAVAIL, "the host has no address that may be dialled")
+    found = [t for t in _resolve(*address) if allowed is None or allowed(address_of(t[1])[0])]
     for index, target in enumerate(found):
         if cancel is not None and cancel.is_set:
             raise ConnectionAbortedError(errno.ECONNABORTED, "given up")

@@ -43,7 +43,7 @@ def kill_conductor(orchestra: Orchestra, kills: int, chance: random.Random) -> K
         if len(fetching) < MEMBERS_AT_ONCE:
             name = f"member-{fetched + len(fetching)}"
             fetching[name] = orchestra.fetch(name, "--no-seed")
-        Event().wait(chance.uniform(0.0, 0.7))
+        Event().wait(chance.uniform(0.0, 2.0))
         orchestra.conductor.kill()
         done += 1
         begun_s = time.monotonic()

@@ -10,6 +10,7 @@ import pty
 import random
 import signal
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +23,7 @@ from orchestra import bencode, cli
 from orchestra.announce import AnnounceQuery, format_announce
 from orchestra.announcereply import Reply, parse_reply
 from orchestra.errors import NetworkError
+from tests.figures import note
 from tests.foreign import needs_libtorrent, start_libtorrent
 from tests.programs import PATIENCE_S, Program, Programs
 from tests.swarms import wait_until
@@ -122,6 +124,7 @@ def test_members_find_each_other_and_leave(conductor: Program) -> None:
     assert announce(address, 6883).members == (("127.0.0.1", 6882),)
 
 
+@pytest.mark.fault("C3")
 def test_nobody_is_listed_on_anyones_word_or_removed_by_another(conductor: Program) -> None:
     address = address_of(conductor)
     announce(address, 6881)
@@ -163,6 +166,7 @@ def test_libtorrent_clients_find_each_other(programs: Programs, conductor: Progr
 # How it ends
 
 
+@pytest.mark.fault("K6")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_cleanly_although_connections_are_open(
     programs: Programs, conductor: Program, signum: signal.Signals
@@ -178,6 +182,22 @@ def test_a_signal_ends_it_cleanly_although_connections_are_open(
     assert conductor.stderr == ""
     assert "Traceback" not in log_of(programs)
     netutils.listen(*address)[0].close()  # the port is free
+
+
+@pytest.mark.fault("K6")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_on_the_spot(conductor: Program, signum: signal.Signals) -> None:
+    """However soon it comes, and whatever it interrupts: no traceback, and the code says which signal."""
+    address = address_of(conductor)
+    with netutils.dial(address, PATIENCE_S) as half:
+        half.sendall(b"GET /announce?")
+        conductor.signal(signum)
+        with contextlib.suppress(ProcessLookupError):
+            conductor.signal(signum)
+        begun_s = time.monotonic()
+        assert conductor.wait() == -signum
+    note("K6", "conductor: seconds from two signals to its end", f"{time.monotonic() - begun_s:.2f}")
+    assert conductor.stderr == ""
 
 
 @pytest.mark.parametrize("key", ["q", "Q"])
@@ -267,6 +287,7 @@ def test_a_bad_command_line_is_exit_code_2_and_one_line(
 # What cannot hurt it
 
 
+@pytest.mark.fault("C5")
 def test_it_serves_while_two_thousand_connections_say_nothing(programs: Programs, conductor: Program) -> None:
     address = address_of(conductor)
     with many_descriptors(2200), contextlib.ExitStack() as stack:
@@ -282,6 +303,7 @@ def test_it_serves_while_two_thousand_connections_say_nothing(programs: Programs
     assert "Traceback" not in log_of(programs)
 
 
+@pytest.mark.fault("G1")
 def test_garbage_of_every_kind_leaves_it_serving_and_its_log_clean(
     programs: Programs, conductor: Program
 ) -> None:

@@ -144,6 +144,7 @@ def test_what_a_dead_peer_still_owed_comes_from_another(
     assert piece.is_at(tmp_path / "ours" / "piece.bin")
 
 
+@pytest.mark.fault("T2")
 def test_members_who_were_there_before_their_conductor_find_one_another(
     programs: Programs, piece: Composition, tmp_path: Path
 ) -> None:
@@ -158,6 +159,7 @@ def test_members_who_were_there_before_their_conductor_find_one_another(
     assert orchestra.fetched("ours")
 
 
+@pytest.mark.fault("T1")
 def test_a_conductor_that_comes_back_soon_knows_everybody_again(
     programs: Programs, piece: Composition, tmp_path: Path
 ) -> None:

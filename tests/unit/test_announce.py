@@ -274,6 +274,7 @@ def test_an_address_that_cannot_be_dialled_is_dropped_and_the_others_stay(addres
     assert reply_to(peers=peers).members == (("10.0.0.9", 1),)
 
 
+@pytest.mark.fault("T3")
 def test_compact_addresses_that_cannot_be_dialled_are_dropped() -> None:
     peers = b"\x0a\x00\x00\x01\x00\x00" + bytes(4) + b"\x1a\xe1" + b"\xff\xff\xff\xff\x1a\xe1" + V4[:6]
     peers6 = bytes(16) + b"\x1a\xe1" + b"\xff\x02" + bytes(14) + b"\x1a\xe1" + V6
