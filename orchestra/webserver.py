@@ -140,7 +140,8 @@ class _Gate:
     def __init__(self, throttle: Throttle, body: bytes) -> None:
         self._throttle = throttle
         # Clients wait as long as they always do after a failure, and hardly any reads Retry-After:
-        # libtorrent 5 s and more, aria2 its interval, our member 1 s and more (schedule.py).
+        # libtorrent 16 s, aria2 its interval, our member 1 s and more (schedule.py). But after a failure
+        # reason with status 200, libtorrent waits for half an hour.
         head = (
             "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Type: text/plain\r\n"
             f"Content-Length: {len(body)}\r\nRetry-After: {throttle.refill_s}\r\n\r\n"
