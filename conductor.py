@@ -29,7 +29,8 @@ from orchestra.errors import ExitCode, NetworkError, UsageError
 from orchestra.signals import Signalled, as_messages
 from orchestra.text import safe
 from orchestra.tracker import Tracker
-from orchestra.trackerapp import TrackerApp
+from orchestra.trackerapp import REFUSAL, TrackerApp
+from orchestra.wakeful import WakefulClock
 from orchestra.webserver import WebServer
 from orchestra.worker import ThreadCrashed
 
@@ -143,7 +144,9 @@ def conduct(arguments: argparse.Namespace, console: Console) -> int:
     listeners = listen(arguments.host, arguments.port)
     addresses = [netutils.address_of(listener.getsockname()) for listener in listeners]
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    server = WebServer(TrackerApp(Tracker(arguments.interval), inbox.put), listeners, inbox.put)
+    clock = WakefulClock()
+    app = TrackerApp(Tracker(arguments.interval, clock=clock), inbox.put)
+    server = WebServer(app, listeners, inbox.put, refusal=REFUSAL, beat=clock)
     with as_messages(inbox.put), Keys(inbox.put):
         server.start()
         try:

@@ -20,7 +20,7 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 Address = tuple[str, int]
@@ -297,17 +297,22 @@ def _listen_one(target: _Target, backlog: int) -> socket.socket:
 # Dialling and reading
 
 
-def dial(address: Address, timeout_s: float, *, cancel: Cancel | None = None) -> socket.socket:
+def dial(
+    address: Address,
+    timeout_s: float,
+    *,
+    cancel: Cancel | None = None,
+    allowed: Callable[[str], bool] | None = None,
+) -> socket.socket:
     """Connect, trying each address of the host in turn; the socket is blocking, with TCP_NODELAY.
 
-    `timeout_s` bounds all tries together, each gets its share of what is left;
-    the name lookup itself cannot be bounded or woken (the system's resolver).
-    Raises TimeoutError, ConnectionAbortedError when `cancel` was set, else the OSError
-    of the last address.
+    Only to literals that are `allowed`. `timeout_s` bounds all tries together, each gets its share of
+    what is left; the name lookup itself cannot be bounded or woken (the system's resolver).
+    Raises TimeoutError, ConnectionAbortedError when `cancel` was set, else the OSError of the last address.
     """
     deadline = time.monotonic() + timeout_s
-    failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
-    found = _resolve(*address)
+    failure: OSError = OSError(errno.EADDRNOTAVAIL, "the host has no address that may be dialled")
+    found = [t for t in _resolve(*address) if allowed is None or allowed(address_of(t[1])[0])]
     for index, target in enumerate(found):
         if cancel is not None and cancel.is_set:
             raise ConnectionAbortedError(errno.ECONNABORTED, "given up")

@@ -39,6 +39,34 @@ def _can_dial(host: str) -> bool:
     return literal.ipv4_mapped is None and not literal.is_link_local
 
 
+def may_be_conductor(host: str, literal: str, *, own_name: str) -> bool:
+    """Whether `literal`, an address that `host` has, may be asked as a conductor.
+
+    A .orch may come from a stranger, who also answers for the names in it. What stands there as a
+    literal is asked, but for 0.0.0.0 and the like, multicast and broadcast. No name may turn out to
+    mean a link-local address, where clouds keep secrets; none but "localhost", names without a dot and
+    the name of this machine (`own_name`) may mean this machine. A private address may have any name:
+    that is how a LAN calls its conductor.
+    """
+    address = ipaddress.ip_address(literal.partition("%")[0])
+    nowhere = address.packed[0] in (0, 255) if address.version == 4 else address.is_unspecified
+    if nowhere or address.is_multicast:
+        return False
+    if _is_literal(host):
+        return True
+    labels = host.lower().rstrip(".").split(".")
+    ours = len(labels) == 1 or labels[-1] == "localhost" or labels[0] == own_name.lower().split(".")[0]
+    return not address.is_link_local and (ours or not address.is_loopback)
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
 def within_reach(host: str, address: Address) -> bool:
     """Whether somebody at `host` could dial `address`, a literal, and so may be told of it or name it.
 

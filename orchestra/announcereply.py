@@ -19,7 +19,8 @@ from orchestra.bencode import Bencoded
 from orchestra.text import safe
 
 MAX_REPLY_BYTES = 256 * 1024
-MAX_REPLY_MEMBERS = 500
+MAX_REPLY_MEMBERS = 50
+"""As many as a member asks for. More would only be a list of victims to dial."""
 DEFAULT_INTERVAL_S = 1800.0  # for a tracker that names none, as other clients have it
 DEFAULT_MIN_INTERVAL_S = 60.0
 MAX_INTERVAL_S = 86_400.0

@@ -29,6 +29,8 @@ SPARE_PEERS = 4
 SETTLED_S = 60.0
 """A peer that has been here for less does not give way yet."""
 MAX_HALF_OPEN = 16
+DIALS_S = 10.0
+"""Connections begun a second, after the first MAX_HALF_OPEN: who lies about members makes us no flood."""
 MAX_PER_HOST = 3
 MAX_DEPARTED = 200
 """How many of those who left are remembered, in case what they sent turns out wrong."""
@@ -88,6 +90,8 @@ class Doorway:
         self._half_open: dict[int, _HalfOpen] = {}
         self._departed: dict[int, tuple[str, bytes]] = {}
         self._next_key = 1
+        self._may_dial = float(MAX_HALF_OPEN)
+        self._counted_s: float | None = None
 
     @property
     def connections(self) -> int:
@@ -108,12 +112,14 @@ class Doorway:
         room = DIALLED_UP_TO if of_use else MAX_PEERS
         if self.connections >= room:
             return
+        self._earn(now_s)
         connected = {peer.contact for peer in self._peers.values() if peer.contact}
         rank = self._ranking()
-        while self.connections < room and len(self._half_open) < MAX_HALF_OPEN:
+        while self.connections < room and len(self._half_open) < MAX_HALF_OPEN and self._may_dial >= 1:
             address = self.book.take(now_s, but=connected, rank=rank)
             if address is None:
                 return
+            self._may_dial -= 1
             key = self._new_key()
             try:
                 link = self._links.dial(key, address)
@@ -122,6 +128,11 @@ class Doorway:
                 self.book.release(address, now_s, worked=False)
                 return
             self._half_open[key] = _HalfOpen(link, address[0], address)
+
+    def _earn(self, now_s: float) -> None:
+        since_s = 0.0 if self._counted_s is None else now_s - self._counted_s
+        self._may_dial = min(float(MAX_HALF_OPEN), self._may_dial + since_s * DIALS_S)
+        self._counted_s = now_s
 
     def _our_hosts(self) -> dict[bool, str]:
         return own_hosts((peer.host, peer.our_host) for peer in self._peers.values())

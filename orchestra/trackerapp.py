@@ -26,6 +26,9 @@ _FRONT_PAGE = (
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
+REFUSAL = format_failure("too many requests from your address: try again later")
+"""The body for who asks too often: the web server answers that with status 429 itself."""
+
 
 class TrackerApp:
     """WSGI (PEP 3333)."""

@@ -24,7 +24,7 @@ from urllib3.connection import HTTPConnection
 import netutils
 from netutils import Address
 from orchestra import __version__
-from orchestra.addresses import is_loopback
+from orchestra.addresses import is_loopback, may_be_conductor
 from orchestra.announce import AnnounceQuery, format_announce
 from orchestra.announcereply import MAX_REPLY_BYTES, Reply, ReplyProblem, parse_reply
 from orchestra.text import safe
@@ -92,7 +92,9 @@ class Exchange:
     def _fetch(self, deadline: float) -> tuple[bytes, bool]:
         """The body of the reply, and whether it came from this machine."""
         left_s = max(0.0, deadline - time.monotonic())
-        dialled = netutils.dial(self._conductor, min(CONNECT_TIMEOUT_S, left_s), cancel=self._cancel)
+        dialled = netutils.dial(
+            self._conductor, min(CONNECT_TIMEOUT_S, left_s), cancel=self._cancel, allowed=self._may_be_asked
+        )
         with self._lock:
             sock = self._sock = _TimedSocket(dialled, deadline, MAX_HEADER_BYTES + MAX_REPLY_BYTES)
         try:
@@ -104,6 +106,9 @@ class Exchange:
             with self._lock:
                 self._sock = None
                 sock.close()
+
+    def _may_be_asked(self, literal: str) -> bool:
+        return may_be_conductor(self._conductor[0], literal, own_name=socket.gethostname())
 
     def _talk(self, sock: socket.socket) -> bytes:
         host, port = self._conductor

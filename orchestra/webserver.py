@@ -5,13 +5,15 @@ thread, and a few handler threads of its own, which end with it; a slow client
 costs no thread.
 
 Rules: a connection carries one request, and has REQUEST_TIMEOUT_S to send it,
-however busily it trickles. When too many are open, the oldest one that has not
-asked yet makes room: whoever holds connections open keeps out nobody who has
-something to ask.
+however busily it trickles. When too many are open, or the system has no more to
+give, the oldest one that has not asked yet makes room: whoever holds connections
+open keeps out nobody who has something to ask. Who asks too often (throttle.py)
+gets status 429 from the loop, before anything is parsed.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 import time
@@ -28,6 +30,8 @@ from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
 from waitress.task import ThreadedTaskDispatcher, WSGITask  # type: ignore[import-untyped]
 
 from orchestra.messages import ThreadEnded
+from orchestra.text import safe
+from orchestra.throttle import Throttle
 from orchestra.worker import Worker
 
 HANDLERS = 4
@@ -38,16 +42,30 @@ REQUEST_TIMEOUT_S = 4.0  # and up to a second until the loop looks
 MAX_CONNECTIONS = 800
 MAX_CONNECTIONS_ON_WINDOWS = 400  # its select() takes 512 sockets
 SPARE_DESCRIPTORS = 32 + 2 * ACCEPTED_A_ROUND  # a round may let in so many before the first makes room
+STARVED_REST_S = 0.1
 LOGGED_A_PLACE = 5
 _STOP_TIMEOUT_S = 1.0
 _LOGGERS = ("waitress", "waitress.queue")
 
+log = logging.getLogger(__name__)
+
 
 class WebServer(Worker):
-    """Serves a WSGI application on listening sockets until `stop`; its last word is ThreadEnded."""
+    """Serves a WSGI application on listening sockets until `stop`; its last word is ThreadEnded.
+
+    `throttle` is asked for each request, and then the server's own; who is refused gets the body
+    `refusal`. `beat` is called at least once a second while the server serves.
+    """
 
     def __init__(
-        self, app: Callable[..., Any], listeners: list[socket], report: Callable[[object], None]
+        self,
+        app: Callable[..., Any],
+        listeners: list[socket],
+        report: Callable[[object], None],
+        *,
+        throttle: Throttle | None = None,
+        refusal: bytes = b"Too many requests.\n",
+        beat: Callable[[], object] = time.monotonic,
     ) -> None:
         super().__init__("webserver", report)
         self._map: dict[int, Any] = {}
@@ -60,12 +78,17 @@ class WebServer(Worker):
             max_request_header_size=MAX_HEADER_BYTES,
             max_request_body_size=1,
             connection_limit=sys.maxsize,  # it would stop accepting there; _Channel makes room instead
+            channel_timeout=sys.maxsize,  # it goes by the wall clock; _Channel has a deadline of its own
             log_socket_errors=False,
         )
         self._handlers = ThreadedTaskDispatcher()
-        self._handlers.set_thread_count(HANDLERS)
+        try:
+            self._handlers.set_thread_count(HANDLERS)
+        except RuntimeError:  # no more threads in this system: end those that there are
+            self._handlers.shutdown(timeout=_STOP_TIMEOUT_S)
+            raise
         # Each puts itself into the map.
-        servers = [
+        self._servers = [
             _Listener(
                 app,
                 self._map,
@@ -77,14 +100,21 @@ class WebServer(Worker):
             )
             for sock in listeners
         ]
-        self._trigger = servers[0].trigger
+        gate = _Gate(Throttle() if throttle is None else throttle, refusal)
+        for server in self._servers:
+            server.gate = gate
+            server.beat = beat
+        self._trigger = self._servers[0].trigger
 
     def work(self) -> None:
         """Serve until `stop`; then finish what is being answered, and close everything."""
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self._seldom)
         try:
-            wasyncore.loop(timeout=1, use_poll=True, map=self._map)
+            while self._map:
+                rests = any(server.rests for server in self._servers)
+                patience_s = STARVED_REST_S if rests else 1.0
+                wasyncore.loop(timeout=patience_s, use_poll=True, map=self._map, count=1)
         finally:
             self._handlers.shutdown(timeout=_STOP_TIMEOUT_S)
             for each in (*self._open, *self._map.values()):
@@ -102,6 +132,30 @@ class WebServer(Worker):
         # The loop runs as long as it has something to look after.
         self._open += self._map.values()
         self._map.clear()
+
+
+class _Gate:
+    """Who may ask now, and the whole answer to those who may not. In the loop's thread."""
+
+    def __init__(self, throttle: Throttle, body: bytes) -> None:
+        self._throttle = throttle
+        # Clients wait as long as they always do after a failure, and hardly any reads Retry-After:
+        # libtorrent 16 s, aria2 its interval, our member 1 s and more (schedule.py). But after a failure
+        # reason with status 200, libtorrent waits for half an hour.
+        head = (
+            "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+            f"Content-Length: {len(body)}\r\nRetry-After: {throttle.refill_s}\r\n\r\n"
+        )
+        self.refusal = head.encode() + body
+        self._said = False
+
+    def admits(self, host: str) -> bool:
+        """Whether a request from there is let in."""
+        admitted = self._throttle.admit(host, time.monotonic())
+        if not admitted and not self._said:
+            self._said = True
+            log.warning("%s asks too often, and is told to wait; others will not be logged", safe(host))
+        return admitted
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
@@ -133,8 +187,9 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     def __init__(self, server: Any, sock: socket, addr: Any, adj: Any, map: dict[int, Any]) -> None:  # noqa: A002
         super().__init__(server, sock, addr, adj, map=map)
         self._deadline_s = time.monotonic() + REQUEST_TIMEOUT_S
+        self._admitted = False
         if len(map) > _max_connections():
-            self._make_room(map)
+            _make_room(map, but=self)
 
     def readable(self) -> bool:
         """Asked by the loop at least once a second."""
@@ -142,12 +197,34 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             self.will_close = True
         return bool(super().readable())
 
-    def _make_room(self, map: dict[int, Any]) -> None:  # noqa: A002
-        for each in map.values():  # the oldest first
-            if isinstance(each, HTTPChannel) and each is not self and not (each.requests or each.will_close):
-                # Closed in the loop's next round: in this one, its number must not be reused.
-                each.will_close = True
-                return
+    def received(self, data: bytes) -> bool:
+        """The first bytes of a request are what counts as one."""
+        if not self._admitted and not self.server.gate.admits(self.addr[0]):
+            self._refuse()
+            return False
+        self._admitted = True
+        return bool(super().received(data))
+
+    def _refuse(self) -> None:
+        """Say so and close, without parsing: a flood is to cost as little as can be."""
+        refusal = self.server.gate.refusal
+        with self.outbuf_lock:
+            self.outbufs[-1].append(refusal)
+            self.total_outbufs_len += len(refusal)
+        self.close_when_flushed = True
+
+
+def _make_room(map: dict[int, Any], but: object = None, *, share: int = 0) -> None:  # noqa: A002
+    """Close the oldest one that has not asked; with `share`, so large a part of them, and one at least."""
+    silent = (
+        each
+        for each in map.values()  # the oldest first
+        if isinstance(each, HTTPChannel) and each is not but and not (each.requests or each.will_close)
+    )
+    chosen = list(silent if share else itertools.islice(silent, 1))
+    for each in chosen[: -(-len(chosen) // share) if share else 1]:
+        # Closed in the loop's next round: in this one, its number must not be reused.
+        each.will_close = True
 
 
 class _Listener(TcpWSGIServer):  # type: ignore[misc]
@@ -156,24 +233,51 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
     A round with many busy connections is long, and those who wait would wait for as many rounds.
     """
 
-    @staticmethod
-    def channel_class(server: Any, sock: socket, addr: Any, adj: Any, map: dict[int, Any]) -> None:  # noqa: A002
-        """Open a channel, unless the connection has been reset already: macOS says so only now.
+    gate: _Gate
+    beat: Callable[[], object]
+    _rests_until_s = 0.0
+    _starved = False
 
-        waitress would close the listening socket.
-        """
-        try:
-            _Channel(server, sock, addr, adj, map=map)
-        except OSError:
-            sock.close()
+    @property
+    def rests(self) -> bool:
+        """True for a moment after the system had nothing to give."""
+        return time.monotonic() < self._rests_until_s
+
+    def readable(self) -> bool:
+        """Asked by the loop at least once a second."""
+        self.beat()
+        return bool(super().readable()) and not self.rests
 
     def handle_accept(self) -> None:
         """Let in all who wait, within reason."""
         for _ in range(ACCEPTED_A_ROUND):
-            before = len(self._map)
-            super().handle_accept()
-            if len(self._map) == before:
+            try:
+                accepted = self.accept()
+            except OSError as error:
+                self._rest(error)
                 return
+            if accepted is None:
+                return
+            self._let_in(*accepted)
+
+    def _let_in(self, sock: socket, address: Any) -> None:
+        """Open a channel, unless the connection has been reset already: macOS says so only now."""
+        try:
+            self.set_socket_options(sock)
+            _Channel(self, sock, address, self.adj, map=self._map)
+        except OSError:
+            sock.close()
+
+    def _rest(self, error: OSError) -> None:
+        """The system has no socket to give (EMFILE, ENFILE, ENOBUFS): else the loop would spin.
+
+        Half of those who have not asked make room; the others may have come just now.
+        """
+        self._rests_until_s = time.monotonic() + STARVED_REST_S
+        _make_room(self._map, share=2)
+        if not self._starved:
+            self._starved = True
+            log.warning("cannot let anybody in for now: %s", error.strerror or error)
 
 
 class _Seldom(logging.Filter):

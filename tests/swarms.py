@@ -43,11 +43,15 @@ class Orchestra:
     def restart_conductor(self) -> None:
         """Another conductor on the same port, which knows nobody."""
         self.conductor.kill()
+        self.start_conductor().wait_for_event("listening")
+
+    def start_conductor(self) -> Program:
+        """The same, in place of one that is dead already; it may not listen yet."""
         port = str(self.address[1])
         self.conductor = self.programs.start(
             "conductor", "--host", self._host, "--port", port, *self._options
         )
-        self.conductor.wait_for_event("listening")
+        return self.conductor
 
     def seed(self, *options: str | Path) -> Program:
         """A member that has the composition, once the conductor knows of it."""
@@ -74,14 +78,14 @@ class Orchestra:
         """How many complete and incomplete members the conductor knows."""
         return scrape(self.address, self.composition.score.info_hash)
 
-    def wait_for_members(self, **wanted: int) -> None:
+    def wait_for_members(self, timeout_s: float = PATIENCE_S, **wanted: int) -> None:
         """Until the conductor knows so many `complete` or `incomplete` members."""
 
         def as_wanted() -> bool:
             complete, incomplete = self.scrape()
             return wanted.items() <= {"complete": complete, "incomplete": incomplete}.items()
 
-        wait_until(as_wanted, f"a conductor that knows of {wanted}")
+        wait_until(as_wanted, f"a conductor that knows of {wanted}", timeout_s)
 
 
 def scrape(conductor: Address, info_hash: bytes, timeout_s: float = PATIENCE_S) -> tuple[int, int]:
@@ -114,9 +118,9 @@ def uploaded_bytes(member: Program) -> int:
     return int(sent[-1]) if sent else 0
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
     """Wait for what no single event announces: look until it is so."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"never: {what}"
         threading.Event().wait(_ONE_LOOK_S)

@@ -10,6 +10,7 @@ import pty
 import random
 import signal
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +23,7 @@ from orchestra import bencode, cli
 from orchestra.announce import AnnounceQuery, format_announce
 from orchestra.announcereply import Reply, parse_reply
 from orchestra.errors import NetworkError
+from tests.figures import note
 from tests.foreign import needs_libtorrent, start_libtorrent
 from tests.programs import PATIENCE_S, Program, Programs
 from tests.swarms import wait_until
@@ -183,6 +185,22 @@ def test_a_signal_ends_it_cleanly_although_connections_are_open(
     netutils.listen(*address)[0].close()  # the port is free
 
 
+@pytest.mark.fault("K6")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_on_the_spot(conductor: Program, signum: signal.Signals) -> None:
+    """However soon it comes, and whatever it interrupts: no traceback, and the code says which signal."""
+    address = address_of(conductor)
+    with netutils.dial(address, PATIENCE_S) as half:
+        half.sendall(b"GET /announce?")
+        conductor.signal(signum)
+        with contextlib.suppress(ProcessLookupError):
+            conductor.signal(signum)
+        begun_s = time.monotonic()
+        assert conductor.wait() == -signum
+    note("K6", "conductor: seconds from two signals to its end", f"{time.monotonic() - begun_s:.2f}")
+    assert conductor.stderr == ""
+
+
 @pytest.mark.parametrize("key", ["q", "Q"])
 def test_q_at_the_terminal_ends_it_with_exit_code_0(programs: Programs, key: str) -> None:
     ours, theirs = pty.openpty()
@@ -270,6 +288,7 @@ def test_a_bad_command_line_is_exit_code_2_and_one_line(
 # What cannot hurt it
 
 
+@pytest.mark.fault("C5")
 def test_it_serves_while_two_thousand_connections_say_nothing(programs: Programs, conductor: Program) -> None:
     address = address_of(conductor)
     with many_descriptors(2200), contextlib.ExitStack() as stack:
@@ -285,6 +304,7 @@ def test_it_serves_while_two_thousand_connections_say_nothing(programs: Programs
     assert "Traceback" not in log_of(programs)
 
 
+@pytest.mark.fault("G1")
 def test_garbage_of_every_kind_leaves_it_serving_and_its_log_clean(
     programs: Programs, conductor: Program
 ) -> None:

@@ -83,6 +83,7 @@ def test_q_while_seeding_under_a_hopeless_conductor(
     quits(member, terminal, 0)
 
 
+@pytest.mark.fault("K6")
 def test_q_when_the_conductor_has_fallen_silent(
     programs: Programs, piece: Composition, tmp_path: Path, terminal: Terminal
 ) -> None:
@@ -120,6 +121,7 @@ def test_q_while_it_checks_what_is_there(
     assert (ours / name).stat().st_blocks == 0
 
 
+@pytest.mark.fault("K6")
 def test_q_in_the_middle_of_a_download_keeps_what_is_there(
     programs: Programs, piece: Composition, tmp_path: Path, terminal: Terminal
 ) -> None:

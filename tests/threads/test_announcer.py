@@ -232,6 +232,7 @@ def test_goodbye_is_bounded_below_a_second() -> None:
     assert announcer_module.STOPPED_TIMEOUT_S <= 0.7
 
 
+@pytest.mark.fault("T3")
 def test_a_warning_of_the_conductor_is_logged_once_and_escaped(caplog: pytest.LogCaptureFixture) -> None:
     body = b"d8:intervali120e5:peers0:15:warning message6:ho\x1b[0me"
     with (

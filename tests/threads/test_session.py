@@ -129,7 +129,7 @@ def test_an_end_does_not_wait_for_a_peer_that_never_answers_the_call(
 ) -> None:
     dialling = threading.Event()
 
-    def hang(_address: Address, _timeout_s: float, *, cancel: netutils.Cancel) -> Any:
+    def hang(_address: Address, _s: float, *, cancel: netutils.Cancel, allowed: object = None) -> Any:
         dialling.set()
         select.select([cancel], [], [], 2 * PATIENCE_S)
         raise ConnectionAbortedError("given up")
@@ -148,7 +148,7 @@ def test_no_seed_does_not_wait_for_such_a_peer_either(
     seeder = members[0].address
     real, dialling = netutils.dial, threading.Event()
 
-    def hang(address: Address, timeout_s: float, *, cancel: netutils.Cancel) -> Any:
+    def hang(address: Address, timeout_s: float, *, cancel: netutils.Cancel, allowed: object = None) -> Any:
         if address == seeder:
             assert dialling.wait(PATIENCE_S)
             return real(address, timeout_s, cancel=cancel)

@@ -94,6 +94,7 @@ def test_odd_but_right_requests_are_answered(request_line: bytes) -> None:
         assert ask(address, request_line % QUERY + b"\r\n\r\n").endswith(ANSWER)
 
 
+@pytest.mark.fault("C3")
 def test_the_address_that_a_request_claims_is_not_looked_at() -> None:
     claims = (b"X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.1\r\nX-Real-IP: 192.0.2.1\r\n"
               b"Client-IP: 192.0.2.1\r\n")  # fmt: skip
@@ -147,6 +148,8 @@ def conductor() -> Iterator[Address]:
         yield address
 
 
+@pytest.mark.fault("C5")
+@pytest.mark.fault("G1")
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_request_gets_a_reason_and_hurts_nobody(
     conductor: Address, name: str, caplog: pytest.LogCaptureFixture
@@ -176,12 +179,14 @@ def test_whoever_leaves_before_the_answer_leaves_nothing_in_the_log(
     assert not [record for record in warnings if record.name != "waitress.queue"]
 
 
+@pytest.mark.fault("C5")
 def test_a_query_of_10_mib_is_not_read_to_its_end(conductor: Address) -> None:
     reply = ask(conductor, head(b"GET /announce?" + b"a" * 10_000_000 + b" HTTP/1.1"))
     assert reply == b"" or b" 431 " in reply
     assert ask(conductor, GOOD).endswith(b"e")
 
 
+@pytest.mark.fault("C5")
 def test_of_pipelined_requests_the_first_is_answered(conductor: Address) -> None:
     assert ask(conductor, GOOD * 50).count(b"HTTP/1.1 200 OK") == 1
 
@@ -190,6 +195,7 @@ def test_the_front_page_says_what_this_is(conductor: Address) -> None:
     assert b"This is a conductor of Orchestra" in ask(conductor, head(b"GET / HTTP/1.1"))
 
 
+@pytest.mark.fault("C5")
 def test_slow_requests_delay_nobody_and_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webserver, "REQUEST_TIMEOUT_S", 0.5)
     ended = threading.Event()
@@ -215,6 +221,7 @@ def test_slow_requests_delay_nobody_and_are_closed_in_time(monkeypatch: pytest.M
         assert ask(address, GOOD).endswith(ANSWER)
 
 
+@pytest.mark.fault("C5")
 def test_when_too_many_are_open_the_oldest_that_has_not_asked_makes_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

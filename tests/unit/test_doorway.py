@@ -10,6 +10,7 @@ import pytest
 from netutils import Address
 from orchestra.doorway import (
     DIALLED_UP_TO,
+    DIALS_S,
     MAX_DEPARTED,
     MAX_HALF_OPEN,
     MAX_PEERS,
@@ -76,8 +77,26 @@ def test_known_addresses_are_dialled_as_far_as_there_is_room(door: Door) -> None
     assert len(set(door.links.dialled.values())) == MAX_HALF_OPEN
     for number, key in enumerate(keys):
         door.shake(key, b"%020d" % number)
+    door.now_s += MAX_HALF_OPEN / DIALS_S + 0.1
     assert len(door.dial()) == MAX_HALF_OPEN
     assert door.doorway.connections == 2 * MAX_HALF_OPEN
+
+
+@pytest.mark.fault("T3")
+def test_after_the_first_few_no_more_than_ten_a_second_are_dialled(door: Door) -> None:
+    door.doorway.book.add(tuple(("10.0.1.1", port) for port in range(1, 2000)), door.now_s)
+    dialled = []
+    for _ in range(61):
+        keys = door.dial()
+        dialled.append(len(keys))
+        for key in keys:  # nobody answers there
+            assert door.doorway.left(key, door.now_s)
+        door.now_s += 1.0
+    assert dialled == [MAX_HALF_OPEN] + [DIALS_S] * 60
+    assert len(door.dial()) == DIALS_S
+    assert door.dial() == [], "however often it is asked"
+    door.now_s += 0.25
+    assert len(door.dial()) == 2
 
 
 def test_there_are_never_more_connections_than_allowed(door: Door) -> None:

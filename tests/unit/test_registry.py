@@ -298,6 +298,7 @@ def test_stopped_removes_the_member_and_names_nobody() -> None:
     assert swarms.counts() == Counts(incomplete=1)
 
 
+@pytest.mark.fault("C3")
 @pytest.mark.parametrize(("address", "who"), [(v4(1), b"x" * 20), (v4(1, 6882), peer_id(v4(1))),
                                               (v4(2), peer_id(v4(1)))])  # fmt: skip
 def test_nobody_can_stop_another(address: Address, who: bytes) -> None:
@@ -346,6 +347,7 @@ def test_a_scrape_of_the_unknown_gives_zeros_and_costs_nothing() -> None:
 # Within which bounds
 
 
+@pytest.mark.fault("C6")
 def test_a_host_has_at_most_20_members_in_a_swarm_and_pushes_out_only_its_own() -> None:
     swarms = Swarms()
     swarms.announce(v4(2))
@@ -372,6 +374,7 @@ def test_this_machine_may_have_any_number_of_members() -> None:
     assert swarms.counts() == Counts(incomplete=200)
 
 
+@pytest.mark.fault("C6")
 def test_a_full_swarm_makes_room_of_the_same_host_first_else_of_anyone() -> None:
     swarms = Swarms(Limits(members_a_swarm=10))
     for number in range(9):
@@ -387,6 +390,7 @@ def test_a_full_swarm_makes_room_of_the_same_host_first_else_of_anyone() -> None
     assert v4(200) in named
 
 
+@pytest.mark.fault("C6")
 def test_a_full_table_of_swarms_makes_room_of_the_same_host_and_of_nobody_else() -> None:
     swarms = Swarms(Limits(swarms=5))
     for number in range(4):
@@ -417,6 +421,7 @@ def test_a_full_table_of_swarms_has_room_again_once_they_fall_silent() -> None:
     assert swarms.announce(v4(2), swarm=OTHER_SWARM) == []
 
 
+@pytest.mark.fault("C6")
 def test_a_full_registry_takes_no_more_members_but_keeps_those_it_has() -> None:
     swarms = Swarms(Limits(members=3))
     for number in range(3):
@@ -484,6 +489,7 @@ def test_this_machine_may_fill_a_table() -> None:
     assert len(swarms.registry) == 20
 
 
+@pytest.mark.fault("C6")
 def test_many_announces_of_random_swarms_stay_within_the_bounds() -> None:
     swarms = Swarms(Limits(swarms=100, members=150))
     chance = random.Random(2)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from orchestra.schedule import LONGEST_INTERVAL_S, LONGEST_RETRY_S, AnnounceSchedule
+from tests.figures import note
 
 
 def schedule(now_s: float = 0.0) -> AnnounceSchedule:
@@ -37,6 +40,7 @@ def test_after_an_answer_the_next_announce_comes_after_the_interval() -> None:
     assert made.due_s == 185.0
 
 
+@pytest.mark.fault("T2")
 def test_after_failures_it_waits_longer_each_time_and_starts_again_with_started() -> None:
     made, now_s, waits = schedule(), 0.0, []
     for _ in range(10):
@@ -53,6 +57,7 @@ def test_after_failures_it_waits_longer_each_time_and_starts_again_with_started(
     assert sum(sum(waits[:count]) < 120 for count in range(1, 11)) < 10
 
 
+@pytest.mark.fault("T2")
 def test_two_members_do_not_come_back_in_step() -> None:
     waits = []
     for seed in (1, 2):
@@ -144,3 +149,30 @@ def test_a_conductor_cannot_make_us_hammer_it_or_fall_silent() -> None:
     hasty = started(30.0, 1e12)
     hasty.hasten(5.0)
     assert hasty.due_s == 30.0
+
+
+@pytest.mark.fault("T2")
+@pytest.mark.parametrize("answers_after_s", [0.0, 10.0], ids=["refused at once", "swallowed for ten seconds"])
+def test_a_dead_conductor_is_asked_ten_times_in_two_minutes_at_most(answers_after_s: float) -> None:
+    most = 0
+    for seed in range(1000):
+        made, now_s, tries = AnnounceSchedule(0.0, random.Random(seed)), 0.0, 0
+        while now_s < 120.0:
+            assert made.take(now_s) == "started"
+            tries += 1
+            made.failed(now_s + answers_after_s)
+            assert made.due_s is not None
+            assert made.due_s > now_s
+            now_s = made.due_s
+        most = max(most, tries)
+    note("T2", f"most tries in two minutes, {answers_after_s:.0f} s each", most)
+    assert most <= 10
+
+
+@pytest.mark.fault("C7")
+def test_after_a_gap_of_ten_minutes_it_asks_at_once() -> None:
+    made = started(120.0)
+    assert made.take(50.0 + 600.0) == "", "however late it wakes up"
+    made.failed(651.0)
+    assert made.due_s is not None
+    assert made.take(made.due_s + 600.0) == ""

@@ -11,6 +11,7 @@ import zlib
 import pytest
 
 import netutils
+from orchestra.addresses import may_be_conductor
 from orchestra.announce import AnnounceQuery, parse_announce
 from orchestra.announcereply import MAX_REPLY_BYTES
 from orchestra.trackerclient import Exchange, GivenUp, TrackerError, _TimedSocket
@@ -85,6 +86,7 @@ def test_a_proxy_in_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch)
 HTML = b"<html><body>It works!</body></html>"
 
 
+@pytest.mark.fault("T3")
 @pytest.mark.parametrize(("reply", "reason"), [
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-a\r\n", "no HTTP reply"),
     (b"\x13BitTorrent protocol" + bytes(48), "this is no HTTP reply"),
@@ -108,6 +110,7 @@ def test_what_is_no_answer_is_named_in_one_safe_line(reply: bytes, reason: str) 
     assert text.isprintable()
 
 
+@pytest.mark.fault("T3")
 def test_a_body_of_a_gigabyte_is_not_read() -> None:
     sent = 0
 
@@ -122,6 +125,7 @@ def test_a_body_of_a_gigabyte_is_not_read() -> None:
     assert sent < 100 * MAX_REPLY_BYTES  # what the system's buffers hold
 
 
+@pytest.mark.fault("T3")
 def test_headers_without_end_are_not_read() -> None:
     def flood(sock: socket.socket) -> None:
         sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000)
@@ -129,11 +133,13 @@ def test_headers_without_end_are_not_read() -> None:
     assert "longer than" in failure_of(flood)
 
 
+@pytest.mark.fault("T3")
 def test_a_compressed_bomb_stays_packed() -> None:
     body = zlib.compress(b"d" + bytes(100_000_000))
     assert "not bencode" in failure_of(replying(http_reply(body, headers="Content-Encoding: deflate\r\n")))
 
 
+@pytest.mark.fault("T3")
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_the_deadline_holds_however_slowly_it_trickles(head: bytes) -> None:
     def trickle(sock: socket.socket) -> None:
@@ -218,3 +224,40 @@ def test_abort_after_the_end_does_nothing() -> None:
         exchange = Exchange(conductor.address, QUERY)
         exchange.run()
         exchange.abort()
+
+
+# FAULTS 2.9: a name in a stranger's .orch must not lead to what only this machine can reach.
+
+
+@pytest.mark.fault("T3")
+@pytest.mark.parametrize(("host", "literal"), [
+    ("0.0.0.0", "0.0.0.0"), ("0.1.2.3", "0.1.2.3"), ("::", "::"), ("255.255.255.255", "255.255.255.255"),
+    ("224.0.0.1", "224.0.0.1"), ("ff02::1%eth0", "ff02::1%eth0"), ("example.org", "0.0.0.0"),
+    ("example.org", "127.0.0.1"), ("example.org.", "127.1.1.1"), ("localhost.example.org", "::1"),
+    ("example.org", "169.254.169.254"), ("localhost", "169.254.169.254"), ("example.org", "fe80::1%2"),
+])  # fmt: skip
+def test_what_no_conductor_has_is_not_asked(host: str, literal: str) -> None:
+    assert not may_be_conductor(host, literal, own_name="here")
+
+
+@pytest.mark.parametrize(("host", "literal"), [
+    ("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("169.254.3.4", "169.254.3.4"), ("fe80::1%e0", "fe80::1%e0"),
+    ("192.168.1.1", "192.168.1.1"), ("localhost", "127.0.0.1"), ("LOCALHOST.", "::1"),
+    ("a.localhost", "127.0.0.1"),
+    ("debian", "127.0.1.1"), ("Here.example.org", "127.0.1.1"), ("conductor.lan", "10.0.0.7"),
+    ("example.org", "93.184.215.14"), ("example.org", "2001:db8::1"), ("example.org", "fd00::1"),
+])  # fmt: skip
+def test_what_a_conductor_may_have_is_asked(host: str, literal: str) -> None:
+    assert may_be_conductor(host, literal, own_name="here.local")
+
+
+def test_of_the_addresses_of_a_name_only_the_allowed_are_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeConductor(replying(http_reply(GOOD_BODY))) as conductor:
+        port = conductor.address[1]
+        hosts = ("0.0.0.0", "127.0.0.1")
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in hosts]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_named: found)
+        assert Exchange(("localhost", port), QUERY).run().interval_s == 7.0
+        with pytest.raises(TrackerError, match=r"^the host has no address that may be dialled$"):
+            Exchange(("rebound.example.org", port), QUERY).run()
+        assert conductor.requests.qsize() == 1
