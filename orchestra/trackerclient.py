@@ -71,10 +71,10 @@ class Exchange:
         """Announce and return the answer. Raises TrackerError; GivenUp after `abort`."""
         deadline = time.monotonic() + self._timeout_s
         try:
-            # ValueError: ReplyProblem, and what http.client says of a chunk of negative length.
+            # ValueError: ReplyProblem. That and OverflowError: a chunk of negative length.
             body, loopback = self._fetch(deadline)
             return parse_reply(body, loopback=loopback)
-        except (ValueError, OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
+        except (ValueError, OverflowError, OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
             if self._cancel.is_set:
                 raise GivenUp(heard=self._heard) from None
             raise TrackerError(_reason(error)) from None
