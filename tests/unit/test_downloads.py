@@ -676,6 +676,7 @@ def test_a_run_may_go_on_from_a_flight_into_another_one_in_its_midst() -> None:
     desk.fill(peer)
     desk.deliver(peer, [1])
     desk.bad(1)
+    peer.depth = 100
     assert desk.fill(peer) == [1], "it flies anew, alone"
     desk.deliver(peer, range(8))
     desk.good(*range(8))
