@@ -178,7 +178,7 @@ class Downloads:
         if best is None or best.owner is None:
             return None
         owner, asked = self._peers[best.owner], self._flights.asked(best)
-        if owner.fast is not None and not best.recalled_at_s:
+        if owner.fast is not None and not best.recalled_at_s and not owner.closing:
             best.recalled_at_s = now_s
             best.recalled_for = peer.key
             owner.link.send(encode_cancels(self._geometry.spans(asked)))

@@ -28,6 +28,8 @@ class Flight:
     """Blocks that were asked for, and given back."""
     sources: set[int] = field(default_factory=set)
     """Keys of the peers whose blocks were accepted."""
+    pierced: bool = False
+    """True when one of its parts was wrong, so that it may be in another flight by now."""
     asked_at_s: float = 0.0
     """When its owner was first asked for any of it."""
     recalled_at_s: float = 0.0

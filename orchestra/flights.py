@@ -59,6 +59,8 @@ class Flights:
         while key < keys.stop:
             flight = self.of(key)
             stop = min(flight.end, keys.stop)
+            if flight.pierced:
+                stop = min(stop, self._geometry.key(self._geometry.part_of(key) + 1, 0))
             flight.sources.add(source)
             flight.waiting -= stop - key
             if flight.waiting == 0:
@@ -121,6 +123,7 @@ class Flights:
     def bad(self, index: int) -> int | None:
         """Part `index` is wrong, and missing again; the peer that sent all of it, None when several did."""
         flight = self._of_part.pop(index)
+        flight.pierced = True
         self._picker.mark_missing(index)
         if len(flight.sources) == 1:
             return next(iter(flight.sources))

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 EXCHANGE_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10.0
 MAX_HEADER_BYTES = 64 * 1024
+_HTTP_FAILURES = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)
+# ReplyProblem is a ValueError. http.client raises that and OverflowError for a chunk of negative length.
+_FAILURES = (*_HTTP_FAILURES, ValueError, OverflowError)
 
 # It warns of headers that it cannot read, with a traceback: a conductor could fill the log with them.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
@@ -71,10 +74,9 @@ class Exchange:
         """Announce and return the answer. Raises TrackerError; GivenUp after `abort`."""
         deadline = time.monotonic() + self._timeout_s
         try:
-            # ValueError: ReplyProblem, and what http.client says of a chunk of negative length.
             body, loopback = self._fetch(deadline)
             return parse_reply(body, loopback=loopback)
-        except (ValueError, OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
+        except _FAILURES as error:
             if self._cancel.is_set:
                 raise GivenUp(heard=self._heard) from None
             raise TrackerError(_reason(error)) from None

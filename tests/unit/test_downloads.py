@@ -671,6 +671,18 @@ def test_a_part_of_a_flight_may_be_wrong_before_the_flight_is_over() -> None:
     assert desk.fill(desk.join()) == [1]
 
 
+def test_a_run_may_go_on_from_a_flight_into_another_one_in_its_midst() -> None:
+    desk, peer = small_parts()
+    desk.fill(peer)
+    desk.deliver(peer, [1])
+    desk.bad(1)
+    peer.depth = 100
+    assert desk.fill(peer) == [1], "it flies anew, alone"
+    desk.deliver(peer, range(8))
+    desk.good(*range(8))
+    assert desk.picker.have.complete
+
+
 def test_a_flight_partly_on_disk_goes_on_with_another_peer() -> None:
     desk, peer = small_parts()
     desk.fill(peer)
