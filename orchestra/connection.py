@@ -111,7 +111,9 @@ class Connection(Worker):
 
     def close(self, reason: str) -> None:
         """End the connection: both threads wake up and the last word carries `reason`."""
-        self._close_reason = self._close_reason or reason
+        if not self._ended.is_set():
+            # Else it has ended for a reason of its own, and could take nothing in any more.
+            self._close_reason = self._close_reason or reason
         self._shut()
 
     def _shut(self) -> None:

@@ -119,6 +119,8 @@ class Conversation:
             case Rejects(blocks):
                 self._downloads.rejected(peer, blocks, now_s)
             case AllowedFast(indices) | Suggestions(indices):
+                if not peer.waverings.lasts(len(indices), now_s):
+                    raise RemoteProtocolError("many words, and nothing said")
                 self._hear_offers(peer, indices, granted=isinstance(message, AllowedFast))
             case _:
                 if not peer.waverings.lasts(1, now_s):
