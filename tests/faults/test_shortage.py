@@ -91,7 +91,7 @@ def test_with_few_threads_there_are_fewer_peers_and_the_transfer_ends(
 
 
 @pytest.mark.fault("D12")
-@pytest.mark.parametrize("threads", [1, 2, 4, 7])
+@pytest.mark.parametrize("threads", [1, 2, 4, 6])
 def test_without_the_threads_that_it_needs_a_member_says_so_and_ends(
     programs: Programs, tmp_path: Path, threads: int
 ) -> None:
