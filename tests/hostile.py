@@ -47,7 +47,8 @@ def main(kind: str, orch: str, file: str, port: str) -> None:
             elif kind == "flooding":
                 sock.sendall(hello)
                 span = struct.pack(">III", 0, 0, 16384)
-                flood = message(INTERESTED) + message(REQUEST, span) * 2000 + message(CHOKE) + message(UNCHOKE)
+                flood = message(INTERESTED) + message(REQUEST, span) * 2000
+                flood += message(CHOKE) + message(UNCHOKE)
                 while True:
                     sock.sendall(flood)
             else:
