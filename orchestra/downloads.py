@@ -30,8 +30,6 @@ LEAST_DEPTH = 4
 FAIR_ROUNDS = 8
 LEAST_FAIR_DEPTH = 8
 SNUB_S = 20.0
-STALLED_S = 60.0
-"""Who has owed us blocks for so long, and sent none, is closed."""
 END_GAME_SOURCES = 2
 ANOTHER_SOURCE_S = 5.0
 """When the end game has lasted so long, and so long again, one more may be asked: two slow ones shall not
@@ -261,7 +259,7 @@ class Downloads:
                 break
             length = self._geometry.offset(key + 1) - offset
             if key in peer.outstanding and offset + length <= end:
-                views = _cut(run.views, offset - run.offset, length)
+                views = run.cut(offset - run.offset, length)
                 accepted.append((Blocks(offset, length, views), range(key, key + 1)))
             offset += length
         return accepted
@@ -395,25 +393,6 @@ class Downloads:
             self._cancel(peer, late)
         return snubs
 
-    def stalled(self, now_s: float) -> list[Peer]:
-        """Peers that have let us wait for STALLED_S."""
-        return [
-            peer
-            for peer in self._peers.values()
-            if peer.stalled_since_s is not None and now_s - peer.stalled_since_s >= STALLED_S
-        ]
-
     def unsound(self) -> str:
         """What is wrong with the bookkeeping, empty when nothing: tests ask after each event."""
         return self._flights.unsound()
-
-
-def _cut(views: list[memoryview], start: int, length: int) -> list[memoryview]:
-    """The `length` bytes from `start` on of views that follow one another."""
-    found = []
-    for view in views:
-        if start < len(view) and length > 0:
-            found.append(view[start : start + length])
-            length -= len(found[-1])
-        start = max(0, start - len(view))
-    return found

@@ -21,6 +21,8 @@ FIRST_DEPTH = 32
 """Blocks asked of a new peer at once, before anything is known of its speed."""
 
 
+STALLED_S = 60.0
+"""Who has owed us blocks for so long, and sent none, is closed."""
 MAX_STRAY_BLOCKS = 64
 """Blocks that nobody asked for and nobody took back, before a peer is closed."""
 FORGIVING_BYTES = 1 << 20
@@ -176,6 +178,10 @@ class Peer:
         explained = min(count, self.unanswered)
         self.unanswered -= explained
         return count - explained
+
+    def stalls(self, now_s: float) -> bool:
+        """True when it has let us wait for STALLED_S."""
+        return self.stalled_since_s is not None and now_s - self.stalled_since_s >= STALLED_S
 
     @property
     def strays_too_much(self) -> bool:

@@ -12,12 +12,12 @@ import random
 
 from orchestra.conversation import Conversation
 from orchestra.doorway import MAX_PEERS, Doorway, Links
-from orchestra.downloads import STALLED_S, Downloads
+from orchestra.downloads import Downloads
 from orchestra.errors import RemoteProtocolError
 from orchestra.geometry import Geometry
 from orchestra.messages import Forget, Inbox, LinkUp, Received, Write
 from orchestra.news import News
-from orchestra.peer import Peer
+from orchestra.peer import STALLED_S, Peer
 from orchestra.pex import Exchange
 from orchestra.picker import Picker
 from orchestra.rate import Rate
@@ -182,7 +182,7 @@ class Swarm:
                 peer.say(KEEP_ALIVE, now_s)
         if self.downloads.find_snubs(now_s):
             self.downloads.fill_all(now_s)
-        for peer in self.downloads.stalled(now_s):
+        for peer in [peer for peer in self.peers.values() if peer.stalls(now_s)]:
             self.doorway.stalled(peer, now_s, f"owed us blocks for {STALLED_S:.0f} s, and sent none")
         self.conversation.settle_interest(self.peers.values(), now_s)
         self.service.tick(now_s)

@@ -11,13 +11,13 @@ from orchestra import bencode
 from orchestra.bencode import Bencoded
 from orchestra.bitfield import Bitfield
 from orchestra.conversation import MAX_HELLOS, SPARE_HAVES
-from orchestra.downloads import SNUB_S, STALLED_S
+from orchestra.downloads import SNUB_S
 from orchestra.extension import UPLOAD_ONLY_ID
 from orchestra.fast import GRANTS
 from orchestra.geometry import Geometry
 from orchestra.messages import Accepted, LinkUp, Read, Received, Write
 from orchestra.news import GATHER_S
-from orchestra.peer import FORGIVING_BYTES, MAX_STRAY_BLOCKS, MAX_WAVERINGS, WAVERINGS_S, Peer
+from orchestra.peer import FORGIVING_BYTES, MAX_STRAY_BLOCKS, MAX_WAVERINGS, STALLED_S, WAVERINGS_S, Peer
 from orchestra.service import UPLOAD_SLOTS
 from orchestra.swarm import KEEP_ALIVE_S, SILENCE_S, Swarm
 from orchestra.uploads import MAX_ASKED
