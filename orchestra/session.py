@@ -142,10 +142,11 @@ class Session:
         self._announcer = Announcer(score.conductors, score.info_hash, peer_id=peer_id, report=report)
         self._workers: list[Worker] = [
             self._listener,
-            self._writer,
             self._reader,
             self._digest,
             self._announcer,
+            # Last: once it has checked what is on disk, peers want threads too, and there may be few.
+            self._writer,
         ]
         ports = Ports(
             links=self._connector,
