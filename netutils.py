@@ -44,9 +44,7 @@ _Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", sel
 _TAKEN = {errno.EADDRINUSE, errno.EACCES} if os.name == "nt" else {errno.EADDRINUSE}
 _FAMILY_ABSENT = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 # Nothing heard: ended after 60 + 3 * 20 s (macOS says TCP_KEEPALIVE). Data that finds no way or room: 30 s.
-_PATIENCE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 3} | {
-    "TCP_USER_TIMEOUT": 30_000
-}
+_PATIENCE = {"KEEPIDLE": 60, "KEEPALIVE": 60, "KEEPINTVL": 20, "KEEPCNT": 3, "USER_TIMEOUT": 30_000}
 _CONNECTING = {0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY}
 
 
@@ -193,10 +191,7 @@ class Cancel:
 
 
 def shut(sock: socket.socket) -> None:
-    """Shut a connection down both ways: a `recv` or `send` blocked on it returns at once.
-
-    A socket that is not connected, or was closed meanwhile, is left as it is.
-    """
+    """Shut it down both ways, if it is connected: a `recv` or `send` blocked on it returns at once."""
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
 
@@ -400,6 +395,6 @@ def _ready(sock: socket.socket) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _PATIENCE.items():
-            if hasattr(socket, name):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            if hasattr(socket, f"TCP_{name}"):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, f"TCP_{name}"), value)
     return sock

@@ -21,7 +21,7 @@ PART = 65536
 PORT = 9999
 FOUND_DEAD_S = 120.0
 FOUND_DEAD_WITH_DATA_S = 35.0
-"""30 s and what the system takes to look: it does when it sends again. Measured 31.6 s with TCP_USER_TIMEOUT."""
+"""30 s and what the system takes to look: when it sends again. Measured 31.6 s with TCP_USER_TIMEOUT."""
 
 
 def conducted(composition: Composition, tmp_path: Path, host: str) -> Path:
