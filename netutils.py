@@ -43,6 +43,8 @@ _Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", sel
 # Windows says EACCES for a port that is taken exclusively or reserved.
 _TAKEN = {errno.EADDRINUSE, errno.EACCES} if os.name == "nt" else {errno.EADDRINUSE}
 _FAMILY_ABSENT = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
+# Nothing heard: ended after 60 + 3 * 20 s (macOS says TCP_KEEPALIVE). Data that finds no way or room: 30 s.
+_PATIENCE = {"KEEPIDLE": 60, "KEEPALIVE": 60, "KEEPINTVL": 20, "KEEPCNT": 3, "USER_TIMEOUT": 30_000}
 _CONNECTING = {0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY}
 
 
@@ -189,10 +191,7 @@ class Cancel:
 
 
 def shut(sock: socket.socket) -> None:
-    """Shut a connection down both ways: a `recv` or `send` blocked on it returns at once.
-
-    A socket that is not connected, or was closed meanwhile, is left as it is.
-    """
+    """Shut it down both ways, if it is connected: a `recv` or `send` blocked on it returns at once."""
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
 
@@ -390,8 +389,12 @@ def _connect(sock: socket.socket, sockaddr: Any, timeout_s: float, cancel: Cance
 
 
 def _ready(sock: socket.socket) -> socket.socket:
-    """The connection as its user wants it: blocking (BSD inherits the flag), small writes at once."""
+    """As its user wants it: blocking (BSD inherits the flag), small writes at once, dead ends noticed."""
     sock.setblocking(True)
     with contextlib.suppress(OSError):  # reset already: the first read will tell
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _PATIENCE.items():
+            if hasattr(socket, f"TCP_{name}"):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, f"TCP_{name}"), value)
     return sock

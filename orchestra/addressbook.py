@@ -3,7 +3,7 @@
 Pure; owned by the orchestrator; the clock is given. An address is known or
 connected. A failed one waits twice as long each time, and is forgotten when it
 has failed too often. Hosts on this machine share one address, so there a
-banned peer is known by its peer id alone.
+banned peer is known by its peer id, and by the address at which it was called.
 
 What peers tell of one another is hearsay: bounded for each of them and in all,
 tried last, given up sooner, and forgotten when nobody says it any more. An
@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from orchestra.addresses import is_loopback
+from orchestra.crowds import neighbourhood
 from orchestra.messages import Address
 
 MAX_KNOWN = 2000
@@ -31,6 +32,8 @@ MAX_FROM_ONE = 100
 MAX_PORTS = 3
 """Addresses of one host, but for this machine, of which hearsay adds no more."""
 MAX_HEARSAY_FAILURES = 2
+MAX_BANNED_HOSTS = 3
+"""Hosts of one IPv6 network that are banned before all of it is: addresses cost nothing there."""
 
 
 @dataclass(slots=True)
@@ -51,14 +54,17 @@ class AddressBook:
         self._rng = rng
         self._banned_hosts: set[str] = set()
         self._banned_ids: set[bytes] = set()
-        self._own: set[Address] = set()
+        self._banned_networks: Counter[str] = Counter()
+        """How many hosts of each IPv6 network are banned."""
+        self._avoided: set[Address] = set()
+        """Addresses that lead to ourselves, or to a banned peer."""
         self._told_by: Counter[str] = Counter()
         """How many addresses are in the book by whose hearsay."""
 
     def add(self, addresses: tuple[Address, ...], now_s: float, *, by_hand: bool = False) -> None:
         """Learn addresses; those given by hand are never forgotten."""
         for address in addresses:
-            if address in self._own or self.is_banned(address[0], b""):
+            if address in self._avoided or self.is_banned(address[0], b""):
                 continue
             entry = self._entries.get(address)
             if entry is None:
@@ -78,7 +84,7 @@ class AddressBook:
         for address in addresses:
             if self._told_by[source] >= MAX_FROM_ONE:
                 return
-            if address in self._own or self.is_banned(address[0], b""):
+            if address in self._avoided or self.is_banned(address[0], b""):
                 continue
             entry = self._entries.get(address)
             if entry is None:
@@ -172,20 +178,27 @@ class AddressBook:
 
     def is_own(self, address: Address) -> None:
         """A dialled address turned out to be ourselves."""
-        self._own.add(address)
+        self._avoided.add(address)
         self._remove(address)
 
-    def ban(self, host: str, peer_id: bytes) -> None:
-        """Never again talk to a peer that sent wrong data."""
+    def ban(self, host: str, peer_id: bytes, dialled: Address | None = None) -> None:
+        """Never again talk to a peer that sent wrong data. `dialled`: where we had called it."""
         self._banned_ids.add(peer_id)
+        if dialled is not None:
+            self._avoided.add(dialled)
+            self._remove(dialled)
         if not is_loopback(host):
+            if host not in self._banned_hosts:
+                self._banned_networks[neighbourhood(host)] += 1
             self._banned_hosts.add(host)
             for address in [address for address in self._entries if address[0] == host]:
                 self._remove(address)
 
     def is_banned(self, host: str, peer_id: bytes) -> bool:
         """True when this host or this peer id was banned."""
-        return host in self._banned_hosts or peer_id in self._banned_ids
+        if host in self._banned_hosts or peer_id in self._banned_ids:
+            return True
+        return bool(self._banned_networks) and self._banned_networks[neighbourhood(host)] >= MAX_BANNED_HOSTS
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -126,7 +126,11 @@ class Announcer(Worker):
             event=message.event,
             wanted=message.wanted,
         )
-        exchange = Exchange(conductor, query, timeout_s=timeout_s)
+        try:
+            exchange = Exchange(conductor, query, timeout_s=timeout_s)
+        except OSError as error:
+            # Out of descriptors: no reason to end, there will be some again.
+            raise TrackerError(error.strerror or str(error)) from error
         if message.event == "stopped":
             # Bounded as it is; a Stop that follows lets it finish.
             return self._warn(conductor, exchange.run())

@@ -24,6 +24,7 @@ from orchestra.decoder import Decoder, missing_bytes
 from orchestra.errors import RemoteProtocolError
 from orchestra.landing import MESSAGE_BYTES, Landing
 from orchestra.messages import Address, BlocksSent, LinkClosed, LinkUp, Received
+from orchestra.patience import Patience
 from orchestra.shipment import Shipment
 from orchestra.socketflow import Arrival, Backlog
 from orchestra.text import safe
@@ -38,6 +39,10 @@ to hear, since such messages are not bounded by the memory that they came in."""
 GATHERED_BLOCKS = 3
 GATHER_S = 0.015
 """Where blocks come slowly, how many more to wait for, and how long at the most."""
+MAX_TALK_BYTES = 4 << 20
+"""What a peer may say in a row that is not blocks. A bitfield of a million parts is 128 KiB."""
+TALK_BYTES_S = 2 << 20
+"""How much more of it each second: the requests for 1 GiB are 1 MiB."""
 MAX_OUTBOX = 1000
 """Items that may wait for a peer; more means that it takes nothing in."""
 
@@ -82,6 +87,7 @@ class Connection(Worker):
         self._outbox: queue.SimpleQueue[bytes | Shipment | None] = queue.SimpleQueue()
         self._close_reason = ""
         self._brings_blocks = False
+        self._talk = Patience(MAX_TALK_BYTES, TALK_BYTES_S)
         self._trickles = False
         """Blocks come, a few at a time."""
         self._ended = threading.Event()
@@ -105,7 +111,9 @@ class Connection(Worker):
 
     def close(self, reason: str) -> None:
         """End the connection: both threads wake up and the last word carries `reason`."""
-        self._close_reason = self._close_reason or reason
+        if not self._ended.is_set():
+            # Else it has ended for a reason of its own, and could take nothing in any more.
+            self._close_reason = self._close_reason or reason
         self._shut()
 
     def _shut(self) -> None:
@@ -212,6 +220,8 @@ class Connection(Worker):
         if self._brings_blocks:
             self._report(Received(self.key, messages, landing))
         else:
+            if not self._talk.lasts(filled - len(rest), time.monotonic()):
+                raise RemoteProtocolError("talks without end and gives nothing")
             landing.give_back()
             if len(rest) < filled:
                 # A keep-alive is no message, but a sign of life.

@@ -52,6 +52,8 @@ from orchestra.wire import (
 MAX_HELLOS = 16
 """Extension handshakes from one peer: BEP 10 lets it send another when something changes."""
 
+SPARE_HAVES = 100
+
 _log = logging.getLogger("orchestra.conversation")
 
 
@@ -111,9 +113,23 @@ class Conversation:
             case Requests(blocks):
                 self._service.asked(peer, blocks, now_s)
             case Haves(indices):
-                self._got_haves(peer, indices, now_s)
+                self._told_singly(peer, indices, now_s)
             case Cancels(blocks):
                 self._service.uploads.cancelled(peer, blocks, now_s)
+            case Rejects(blocks):
+                self._downloads.rejected(peer, blocks, now_s)
+            case AllowedFast(indices) | Suggestions(indices):
+                if not peer.waverings.lasts(len(indices), now_s):
+                    raise RemoteProtocolError("many words, and nothing said")
+                self._hear_offers(peer, indices, granted=isinstance(message, AllowedFast))
+            case _:
+                if not peer.waverings.lasts(1, now_s):
+                    raise RemoteProtocolError("many words, and nothing said")
+                self._hear_word(peer, message, now_s)
+
+    def _hear_word(self, peer: Peer, message: Message, now_s: float) -> None:
+        """What is said once in a while: a peer may not say such things without end."""
+        match message:
             case Choke():
                 peer.choking_us = True
                 self._downloads.choked(peer)
@@ -124,8 +140,10 @@ class Conversation:
                 self._news.catch_up(peer, now_s)
             case BitfieldReceived(data):
                 self._got_field(peer, Bitfield.from_wire(data, self._geometry.parts), now_s)
-            case HaveAll() | HaveNone() | Rejects() | AllowedFast() | Suggestions():
-                self._hear_fast(peer, message, now_s)
+            case HaveAll():
+                self._got_field(peer, Bitfield.full(self._geometry.parts), now_s)
+            case HaveNone():
+                pass  # What somebody had is not taken back.
             case Extended(extended_id, payload):
                 self._hear_extended(peer, extended_id, payload, now_s)
             case Port():
@@ -133,21 +151,13 @@ class Conversation:
             case _:
                 raise AssertionError(f"not a wire message: {message!r}")
 
-    def _hear_fast(
-        self, peer: Peer, message: HaveAll | HaveNone | Rejects | AllowedFast | Suggestions, now_s: float
-    ) -> None:
+    def _hear_offers(self, peer: Peer, indices: list[int], *, granted: bool) -> None:
         """What BEP 6 adds. A suggestion is not heeded: the parts that the swarm lacks come first."""
-        match message:
-            case HaveAll():
-                self._got_field(peer, Bitfield.full(self._geometry.parts), now_s)
-            case Rejects(blocks):
-                self._downloads.rejected(peer, blocks, now_s)
-            case AllowedFast(indices) | Suggestions(indices):
-                for index in indices:
-                    if index >= self._geometry.parts:
-                        raise RemoteProtocolError(f"part {index}, but there are {self._geometry.parts}")
-                if peer.fast is not None and isinstance(message, AllowedFast):
-                    peer.fast.allow(indices)
+        for index in indices:
+            if index >= self._geometry.parts:
+                raise RemoteProtocolError(f"part {index}, but there are {self._geometry.parts}")
+        if granted and peer.fast is not None:
+            peer.fast.allow(indices)
 
     def _got_field(self, peer: Peer, said: Bitfield, now_s: float) -> None:
         if peer.have.count:
@@ -161,6 +171,13 @@ class Conversation:
         peer.wanted_parts = self._picker.have.lacking(peer.have)
         self._service.heard(peer, said.indices(), now_s)
         self.show_interest(peer, now_s)
+
+    def _told_singly(self, peer: Peer, indices: list[int], now_s: float) -> None:
+        """One `have` after the other. A part may be told of twice, where news and a bitfield cross."""
+        peer.haves += len(indices)
+        if peer.haves > 2 * self._geometry.parts + SPARE_HAVES:
+            raise RemoteProtocolError("more haves than there are parts")
+        self._got_haves(peer, indices, now_s)
 
     def _got_haves(self, peer: Peer, indices: list[int], now_s: float) -> None:
         news = []

@@ -52,11 +52,15 @@ _HEAD = struct.Struct(">IBII")
 _BLOCK = struct.Struct(">IBIII")
 _SPAN = struct.Struct(">III")
 _PORT = struct.Struct(">H")
+_KEEP_ALIVE = bytes(4)
 
 _HAVE = struct.Struct(">IBI")
 _HAVE_ID = int(MessageId.HAVE)
 _REQUEST_ID = int(MessageId.REQUEST)
 _PIECE_ID = int(MessageId.PIECE)
+
+MAX_KEEP_ALIVES = 1000
+"""In a row in one receive: a peer sends one in a minute or two, and a machine asleep for a day sends none."""
 
 
 class Decoder:
@@ -132,7 +136,7 @@ class Decoder:
         """Decode one message at `position`; returns where the next begins, `position` if it is not whole."""
         length: int = _LENGTH.unpack_from(buffer, position)[0]
         if length == 0:
-            return position + 4
+            return _skip_keep_alives(buffer, position, end)
         if end - position < 5:
             if length > self.max_message_bytes:
                 raise RemoteProtocolError(f"a message of {length} bytes")
@@ -204,6 +208,17 @@ def _decode_haves(buffer: memoryview, position: int, end: int) -> tuple[int, lis
             break
         indices.append(index)
     return position + len(indices) * _HAVE.size, indices
+
+
+def _skip_keep_alives(buffer: memoryview, position: int, end: int) -> int:
+    """Where the keep-alives from `position` on end. Raises RemoteProtocolError when they are a flood."""
+    if buffer[position + 4 : position + 8] != _KEEP_ALIVE:
+        return position + 4
+    rest = bytes(buffer[position : min(end, position + 4 * MAX_KEEP_ALIVES + 4)])
+    count = (len(rest) - len(rest.lstrip(b"\0"))) // 4
+    if count > MAX_KEEP_ALIVES:
+        raise RemoteProtocolError("a flood of keep-alives")
+    return position + 4 * count
 
 
 def missing_bytes(rest: bytes) -> int:

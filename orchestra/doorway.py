@@ -2,19 +2,23 @@
 
 Pure; owned by the orchestrator. The doorway holds connections until their
 handshake is done, and the address book for good; then they are the swarm's.
+Whoever holds room without use gives way: callers who do not finish their
+handshake to new callers, idle peers to new peers (crowds.py).
 """
 
 from __future__ import annotations
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from orchestra import crowds
 from orchestra.addressbook import AddressBook
-from orchestra.addresses import is_loopback
 from orchestra.bitfield import Bitfield
+from orchestra.crowds import SETTLED_S
 from orchestra.fast import Fast, canonical_set
 from orchestra.messages import Accepted, Address, LinkUp
 from orchestra.peer import Link, Peer
@@ -26,12 +30,14 @@ DIALLED_UP_TO = 40
 """Connections up to which we dial: the others are for those who call, so that a newcomer finds room."""
 SPARE_PEERS = 4
 """Callers who are let in although all is full, to see whether another one gives way."""
-SETTLED_S = 60.0
-"""A peer that has been here for less does not give way yet."""
+NEARLY_FULL = 0.9
+"""From this share of all places on, who is of no use to either side has to go."""
 MAX_HALF_OPEN = 16
+"""Connections before their handshake: of those whom we call, and of those who call us and take long."""
+HURRY_S = 2.0
+"""Who has called us and not finished its handshake after so long takes long."""
 DIALS_S = 10.0
 """Connections begun a second, after the first MAX_HALF_OPEN: who lies about members makes us no flood."""
-MAX_PER_HOST = 3
 MAX_DEPARTED = 200
 """How many of those who left are remembered, in case what they sent turns out wrong."""
 REST_S = 600.0
@@ -60,26 +66,32 @@ class Links(Protocol):
         """Wake those who still dial: we stop."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _HalfOpen:
-    """A connection before its handshake."""
+    """A connection before its handshake. `closing`: it has been told to end."""
 
     link: Link
     host: str
     dialled: Address | None
-
-
-def _is_idle(peer: Peer, now_s: float) -> bool:
-    """It has been here for a while, and neither gives nor takes."""
-    moves = peer.down.bytes_s(now_s) or peer.up.bytes_s(now_s) or peer.outstanding or peer.asked
-    return not moves and now_s - peer.since_s >= SETTLED_S
+    since_s: float
+    closing: bool = False
 
 
 class Doorway:
-    """Lets peers in. `peers` are those who are in already: the swarm's, only read here."""
+    """Lets peers in. `peers` are those who are in already: the swarm's, only read here.
+
+    `max_peers` bounds connections: fewer than MAX_PEERS where the system has few descriptors for us.
+    """
 
     def __init__(
-        self, parts: int, peer_id: bytes, links: Links, peers: Mapping[int, Peer], rng: random.Random
+        self,
+        parts: int,
+        peer_id: bytes,
+        links: Links,
+        peers: Mapping[int, Peer],
+        rng: random.Random,
+        *,
+        max_peers: int = MAX_PEERS,
     ) -> None:
         self.book = AddressBook(rng)
         self._parts = parts
@@ -87,6 +99,7 @@ class Doorway:
         self._links = links
         self._peers = peers
         self._rng = rng
+        self._max_peers = max_peers
         self._half_open: dict[int, _HalfOpen] = {}
         self._departed: dict[int, tuple[str, bytes]] = {}
         self._next_key = 1
@@ -103,19 +116,32 @@ class Doorway:
         """Connections before their handshake."""
         return len(self._half_open)
 
+    def _pending(self, *, dialled: bool) -> list[_HalfOpen]:
+        """Those before their handshake whom we called, or who called us, the oldest first."""
+        return [
+            half
+            for half in self._half_open.values()
+            if (half.dialled is not None) is dialled and not half.closing
+        ]
+
     def dial_more(self, now_s: float) -> None:
         """Connect to known addresses, as far as there is room, those of the best priority first (BEP 40).
 
         Room for callers is left as soon as somebody here is of use.
         """
-        of_use = any(peer.interesting or peer.wants for peer in self._peers.values())
-        room = DIALLED_UP_TO if of_use else MAX_PEERS
+        room = self._max_peers
+        if any(map(crowds.of_use, self._peers.values())):
+            room = min(DIALLED_UP_TO, room)
         if self.connections >= room:
             return
         self._earn(now_s)
         connected = {peer.contact for peer in self._peers.values() if peer.contact}
         rank = self._ranking()
-        while self.connections < room and len(self._half_open) < MAX_HALF_OPEN and self._may_dial >= 1:
+        while (
+            self.connections < room
+            and len(self._pending(dialled=True)) < MAX_HALF_OPEN
+            and self._may_dial >= 1
+        ):
             address = self.book.take(now_s, but=connected, rank=rank)
             if address is None:
                 return
@@ -127,7 +153,7 @@ class Doorway:
                 _log.warning("cannot dial: %s", error)
                 self.book.release(address, now_s, worked=False)
                 return
-            self._half_open[key] = _HalfOpen(link, address[0], address)
+            self._half_open[key] = _HalfOpen(link, address[0], address, now_s)
 
     def _earn(self, now_s: float) -> None:
         since_s = 0.0 if self._counted_s is None else now_s - self._counted_s
@@ -159,24 +185,43 @@ class Doorway:
 
         return rank
 
-    def accepted(self, message: Accepted) -> None:
+    def accepted(self, message: Accepted, now_s: float) -> None:
         """Somebody calls: let the handshake begin, or close at once when there is no room."""
         host = message.address[0]
         hosts = [peer.host for peer in self._peers.values()]
         hosts += [half.host for half in self._half_open.values()]
-        crowded = not is_loopback(host) and hosts.count(host) >= MAX_PER_HOST
-        room = MAX_PEERS if self._priorities()(host) is None else MAX_PEERS + SPARE_PEERS
-        if crowded or self.connections >= room or self.book.is_banned(host, b""):
+        full = self.connections >= self._max_peers + SPARE_PEERS
+        if crowds.is_crowded(host, hosts) or self.book.is_banned(host, b""):
+            self._links.refuse(message.sock)
+            return
+        self._hurry_callers(host, now_s)
+        if full:
             self._links.refuse(message.sock)
             return
         key = self._new_key()
         try:
             link = self._links.adopt(key, message.sock, message.address)
         except OSError as error:
-            _log.warning("cannot take a caller in: %s", error)
+            _log.info("cannot take a caller in: %s", error)
             self._links.refuse(message.sock)
             return
-        self._half_open[key] = _HalfOpen(link, host, None)
+        self._half_open[key] = _HalfOpen(link, host, None, now_s)
+
+    def _hurry_callers(self, host: str, now_s: float) -> None:
+        """Of too many who take long over their handshake, the first of the largest crowd gives way.
+
+        A handshake takes a round trip or two: many who are honest may call at once, but they are soon
+        through. `host` is the one who calls now.
+        """
+        callers = self._pending(dialled=False)
+        slow = [half for half in callers if now_s - half.since_s >= HURRY_S]
+        if len(callers) < MAX_HALF_OPEN or not slow:
+            return
+        crowd = Counter(crowds.neighbourhood(half.host) for half in callers)
+        crowd[crowds.neighbourhood(host)] += 1
+        slowest = max(slow, key=lambda half: crowd[crowds.neighbourhood(half.host)])
+        slowest.closing = True
+        slowest.link.close("too many before their handshake")
 
     def _new_key(self) -> int:
         self._next_key += 1
@@ -219,27 +264,62 @@ class Doorway:
         return peer
 
     def _make_room(self, new: Peer, now_s: float) -> None:
-        """Where all is full, an idle peer of lower priority (BEP 40) gives way to `new`, else `new` goes.
+        """Where all is full, an idle peer gives way to `new`, else `new` goes.
 
         So a newcomer gets in even where many are connected to all, and who only holds connections
-        open does not keep it out. A peer that gives or takes is never sent away for it.
+        open does not keep it out. A peer that gives or takes is never sent away for it. Of two who may
+        be of use the one of higher priority stays (BEP 40), if that is known.
         """
         present = [peer for peer in self._peers.values() if not peer.closing]
-        if len(present) < MAX_PEERS:
+        if len(present) < self._max_peers:
             return
+        idle = crowds.least_useful_first(present, now_s)
+        loser = idle[0] if idle else new
+        if idle and crowds.of_use(loser):
+            loser = self._lower_of(idle, new)
+        self._send_away(loser, now_s, "full" if loser is new else "gives way to another peer")
+
+    def _lower_of(self, idle: list[Peer], new: Peer) -> Peer:
+        """Who has the lowest priority: one of `idle`, or `new`; the first of `idle` where it is not known."""
         of_host = self._priorities()
-        ranked = {
-            peer.key: rank
-            for peer in present
-            if _is_idle(peer, now_s) and (rank := of_host(peer.host)) is not None
-        }
-        worst = min(ranked, key=ranked.__getitem__, default=None)
+        ranked = {peer.key: rank for peer in idle if (rank := of_host(peer.host)) is not None}
         theirs = of_host(new.host)
-        gives_way = worst is not None and theirs is not None and theirs > ranked[worst]
-        loser = self._peers[worst] if worst is not None and gives_way else new
-        if loser.dialled:
-            self.book.rest(loser.dialled, now_s + REST_S)
-        loser.close("full" if loser is new else "gives way to another peer")
+        if not ranked or theirs is None:
+            return idle[0]
+        worst = min(ranked, key=ranked.__getitem__)
+        return self._peers[worst] if theirs > ranked[worst] else new
+
+    def tick(self, now_s: float) -> None:
+        """When nearly all places are taken, those who are of no use to either side leave some free."""
+        present = [peer for peer in self._peers.values() if not peer.closing]
+        surplus = len(present) - int(NEARLY_FULL * self._max_peers)
+        if surplus <= 0:
+            return
+        for peer in crowds.least_useful_first(present, now_s)[:surplus]:
+            if not crowds.of_use(peer) and crowds.idle_s(peer, now_s) >= SETTLED_S:
+                self._send_away(peer, now_s, "idle, and nearly all places are taken")
+
+    def starved(self, now_s: float) -> None:
+        """The system has no descriptor left for a caller: who has not shaken hands, or is idle, goes."""
+        callers = self._pending(dialled=False)
+        if callers:
+            callers[0].closing = True
+            callers[0].link.close("no descriptor to spare")
+            return
+        for peer in crowds.least_useful_first(self._peers.values(), now_s)[:1]:
+            self._send_away(peer, now_s, "no descriptor to spare")
+
+    def stalled(self, peer: Peer, now_s: float, reason: str) -> None:
+        """Close a peer that does not do what it says; for long, if it has never given anything."""
+        if peer.down.total_bytes:
+            peer.close(reason)
+        else:
+            self._send_away(peer, now_s, reason)
+
+    def _send_away(self, peer: Peer, now_s: float, reason: str) -> None:
+        if peer.dialled:
+            self.book.rest(peer.dialled, now_s + REST_S)
+        peer.close(reason)
 
     def _close_one_of_two(self, old: Peer, new: Peer, now_s: float) -> None:
         """Both sides dialled: both must keep the same connection, that of the greater peer id."""
@@ -247,9 +327,7 @@ class Doorway:
         crossed = (old.dialled is None) != (new.dialled is None)
         keep_new = crossed and (new.dialled is not None) == ours_wins
         loser = old if keep_new else new
-        if loser.dialled:
-            self.book.rest(loser.dialled, now_s + REST_S)
-        loser.close("connected twice")
+        self._send_away(loser, now_s, "connected twice")
 
     def close_half_open(self, reason: str) -> None:
         """End all connections before their handshake."""
@@ -277,7 +355,7 @@ class Doorway:
     def ban(self, peer: Peer, reason: str) -> None:
         """Close a peer and never let it in again."""
         _log.warning("%s is banned: %s", peer.host, reason)
-        self.book.ban(peer.host, peer.peer_id)
+        self.book.ban(peer.host, peer.peer_id, peer.dialled)
         peer.close(reason)
 
     def ban_departed(self, key: int) -> None:

@@ -30,9 +30,10 @@ LEAST_DEPTH = 4
 FAIR_ROUNDS = 8
 LEAST_FAIR_DEPTH = 8
 SNUB_S = 20.0
-MAX_STRAY_BLOCKS = 4 * MAX_DEPTH
-"""Blocks that came unasked, or too late, before a peer is closed: a choke or a cancel leaves some."""
 END_GAME_SOURCES = 2
+ANOTHER_SOURCE_S = 5.0
+"""When the end game has lasted so long, and so long again, one more may be asked: two slow ones shall not
+hold the last part."""
 AHEAD_S = 0.15
 """How much to have asked of a peer beyond what the time that it takes to answer calls for."""
 SEARCH_S = 0.1
@@ -65,6 +66,7 @@ class Downloads:
         self._ban = ban
         self._flights = Flights(geometry, picker, peers, forget)
         self._asked_twice: set[int] = set()
+        self._ending_since_s: float | None = None
         self.wasted_bytes = 0
         self.freed = False
         """Blocks were given back since the last `fill_all`: others may be asked for them."""
@@ -108,7 +110,7 @@ class Downloads:
         if flight is not None:
             self._take(flight, room, keys, now_s)
         elif not self._picker.missing:
-            keys = self._end_game(peer, room)
+            keys = self._end_game(peer, room, now_s)
         if not keys:
             peer.searched_at_s = now_s
         return keys
@@ -116,6 +118,8 @@ class Downloads:
     def fill_all(self, now_s: float) -> None:
         """`fill` for everybody, while something is missing."""
         self.freed = False
+        if self._picker.missing:
+            self._ending_since_s = None
         if not self._picker.have.complete:
             for peer in self._peers.values():
                 self.fill(peer, now_s)
@@ -199,7 +203,7 @@ class Downloads:
         peer.to_ask.append(flight)
         return flight
 
-    def _end_game(self, peer: Peer, room: int) -> list[int]:
+    def _end_game(self, peer: Peer, room: int, now_s: float) -> list[int]:
         """Blocks that another peer has not been asked for yet, or else owes us, and this one has.
 
         Of what is owed those of the part that lacks most, the last first.
@@ -209,6 +213,9 @@ class Downloads:
             parts = self._flights.open_parts(flight) if flight.askable else []
             if parts and disputed.isdisjoint(parts) and all(map(peer.gives, parts)):
                 return flight.take(room)
+        if self._ending_since_s is None:
+            self._ending_since_s = now_s
+        sources = END_GAME_SOURCES + int((now_s - self._ending_since_s) / ANOTHER_SOURCE_S)
         owers = Counter(chain.from_iterable(other.outstanding for other in self._peers.values()))
         owed: dict[int, list[int]] = {}
         for key in owers:
@@ -216,7 +223,7 @@ class Downloads:
         for index, keys in sorted(owed.items(), key=lambda item: len(item[1]), reverse=True):
             if index in disputed or not peer.gives(index):
                 continue
-            free = sorted((key for key in keys if owers[key] < END_GAME_SOURCES), reverse=True)[:room]
+            free = sorted((key for key in keys if owers[key] < sources), reverse=True)[:room]
             if free:
                 self._asked_twice.update(free)
                 return free
@@ -233,8 +240,9 @@ class Downloads:
             accepted = self._accept_singly(peer, run)
             wasted = run.length - sum(part.length for part, _ in accepted)
             self.wasted_bytes += wasted
-            strays = -(-wasted // BLOCK_BYTES)
-            peer.stray_blocks += strays if peer.fast is None else peer.fast.unexplained(strays)
+            # Small ones count as much as large ones: they are no less work.
+            strays = max(-(-wasted // BLOCK_BYTES), len(run.views) - len(accepted))
+            peer.stray_blocks += peer.unexplained(strays)
         for _, wanted in accepted:
             self._received(peer, wanted)
         if accepted:
@@ -251,7 +259,7 @@ class Downloads:
                 break
             length = self._geometry.offset(key + 1) - offset
             if key in peer.outstanding and offset + length <= end:
-                views = _cut(run.views, offset - run.offset, length)
+                views = run.cut(offset - run.offset, length)
                 accepted.append((Blocks(offset, length, views), range(key, key + 1)))
             offset += length
         return accepted
@@ -274,8 +282,7 @@ class Downloads:
 
     def _cancel(self, peer: Peer, keys: list[int]) -> None:
         """Take requests back that are not counted as outstanding any more."""
-        if peer.fast is not None:
-            peer.fast.unanswered += len(keys)
+        peer.unanswered += len(keys)
         if not peer.closing:
             peer.link.send(encode_cancels(self._geometry.spans(keys)))
 
@@ -286,6 +293,7 @@ class Downloads:
             peer.asked_idle_at_s = None
         peer.block_at_s = now_s
         peer.snubbed = False
+        peer.stalled_since_s = None
         if peer.fast is not None:
             peer.fast.rest_until_s = 0.0
         peer.depth = min(MAX_DEPTH, peer.depth + blocks)
@@ -318,7 +326,10 @@ class Downloads:
 
     def choked(self, peer: Peer) -> None:
         """`peer` chokes us. One that speaks BEP 6 still answers for what it owes, another one does not."""
+        peer.stalled_since_s = None
         if peer.fast is None:
+            # What is on its way already comes all the same.
+            peer.unanswered += len(peer.outstanding)
             self.give_back(peer)
         elif peer.engaged:
             self._release(peer)
@@ -334,8 +345,8 @@ class Downloads:
             key = self._geometry.key(block[0], block[1])
             if key in peer.outstanding and self._geometry.span(key) == block:
                 keys[key] = None
-        peer.stray_blocks += peer.fast.unexplained(len(blocks) - len(keys))
-        if peer.stray_blocks > MAX_STRAY_BLOCKS:
+        peer.stray_blocks += peer.unexplained(len(blocks) - len(keys))
+        if peer.strays_too_much:
             raise RemoteProtocolError("too many rejects of what was not asked for")
         given_up = {key: flight for key in keys if (flight := self._flights.of(key)).recalled_at_s}
         if given_up:
@@ -373,6 +384,8 @@ class Downloads:
             if peer.outstanding and now_s - peer.block_at_s >= SNUB_S and not peer.closing
         ]
         for peer in snubs:
+            if peer.stalled_since_s is None:
+                peer.stalled_since_s = peer.block_at_s
             late = sorted(peer.outstanding)
             self.give_back(peer)
             peer.snubbed = True
@@ -383,14 +396,3 @@ class Downloads:
     def unsound(self) -> str:
         """What is wrong with the bookkeeping, empty when nothing: tests ask after each event."""
         return self._flights.unsound()
-
-
-def _cut(views: list[memoryview], start: int, length: int) -> list[memoryview]:
-    """The `length` bytes from `start` on of views that follow one another."""
-    found = []
-    for view in views:
-        if start < len(view) and length > 0:
-            found.append(view[start : start + length])
-            length -= len(found[-1])
-        start = max(0, start - len(view))
-    return found

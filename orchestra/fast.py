@@ -3,7 +3,7 @@
 Pure; a Fast is owned by its peer. Every request is answered by exactly one
 block or one reject. A choked peer may still ask for a few parts, the same ones
 whoever grants them, so that a newcomer soon has something to give; how much of
-that there is has a bound here, and so has how much refusing is worth.
+that there is has a bound here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from orchestra.errors import RemoteProtocolError
 from orchestra.wire import BlockSpan
 
 GRANTED_PARTS = 10
@@ -24,8 +23,6 @@ ASKS_A_BLOCK = 2
 """How often each block of a granted part may be asked for by a choked peer."""
 MAX_ALLOWANCES = 64
 """`allowed fast` messages of one connection that are heeded."""
-MAX_REFUSALS = 2000
-"""Requests that are rejected in a row, nothing sent in between, before a peer is closed."""
 REJECTED_REST_S = 5.0
 """How long to ask nothing of a peer that rejected a request although it does not choke us."""
 
@@ -63,8 +60,6 @@ class Fast:
     allowed: dict[int, None] = field(default_factory=dict)
     """Parts that it gives us even while it chokes us."""
     allowances: int = 0
-    unanswered: int = 0
-    """Requests that we took back: each will be answered all the same, by its block or a reject."""
     rest_until_s: float = 0.0
     """Nothing is asked of it before this time."""
 
@@ -74,20 +69,12 @@ class Fast:
 
     None before anything was decided.
     """
-    refusals: int = 0
-
     def allow(self, indices: Iterable[int]) -> None:
         """It grants us these parts."""
         for index in indices:
             if self.allowances < MAX_ALLOWANCES:
                 self.allowances += 1
                 self.allowed[index] = None
-
-    def unexplained(self, count: int) -> int:
-        """It has sent or rejected so many blocks that it does not owe us: those that we did not take back."""
-        explained = min(count, self.unanswered)
-        self.unanswered -= explained
-        return count - explained
 
     def admit(self, blocks: list[BlockSpan], held_parts: int) -> list[BlockSpan]:
         """Those of `blocks`, asked for while we choke it, that it gets. `held_parts`: how many it has."""
@@ -100,9 +87,3 @@ class Fast:
                 self.granted[block[0]] = left - 1
                 admitted.append(block)
         return admitted
-
-    def refuse(self, count: int) -> None:
-        """So many of its requests are rejected. Raises RemoteProtocolError when it does not take no."""
-        self.refusals += count
-        if self.refusals > MAX_REFUSALS:
-            raise RemoteProtocolError("too many requests that were rejected")

@@ -14,7 +14,7 @@ from typing import Any
 
 import netutils
 from orchestra.errors import NetworkError
-from orchestra.messages import Accepted, Listen, ListenFailed, Listening, Stop, ThreadEnded
+from orchestra.messages import Accepted, Listen, ListenFailed, Listening, Starved, Stop, ThreadEnded
 from orchestra.worker import Worker
 
 FIRST_PORT = 6881
@@ -32,13 +32,13 @@ class Listener(Worker):
         self._port = port
         self._inbox: queue.SimpleQueue[Listen | Stop] = queue.SimpleQueue()
         self._cancel = netutils.Cancel()
-        self._starved = threading.Event()
+        self._starving = threading.Event()
 
     def put(self, message: Listen | Stop) -> None:
         """Deliver a message; a Stop wakes the thread from accepting."""
         self._inbox.put(message)
         if isinstance(message, Stop):
-            self._starved.set()
+            self._starving.set()
             self._cancel.set()
 
     def work(self) -> None:
@@ -70,15 +70,20 @@ class Listener(Worker):
                 sock.close()
 
     def _accept(self, sockets: list[Any]) -> None:
+        starved = False
         while True:
             try:
                 accepted = netutils.accept(sockets, self._cancel)
             except OSError as error:
                 # Out of descriptors or memory: the callers' queue stays readable, trying on would spin.
-                _log.warning("cannot accept: %s", error.strerror)
-                if self._starved.wait(STARVED_S):
+                if not starved:
+                    _log.warning("cannot accept: %s", error.strerror)
+                starved = True
+                self._report(Starved())
+                if self._starving.wait(STARVED_S):
                     return
                 continue
             if accepted is None:
                 return
+            starved = False
             self._report(Accepted(*accepted))

@@ -105,6 +105,11 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Starved:
+    """The listener cannot accept a caller: the system has no descriptor or memory for one."""
+
+
+@dataclass(frozen=True, slots=True)
 class LinkUp:
     """The handshake with peer `key` succeeded."""
 

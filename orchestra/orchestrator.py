@@ -14,7 +14,7 @@ import random
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from orchestra.doorway import Links
+from orchestra.doorway import MAX_PEERS, Links
 from orchestra.errors import NetworkError, ScoreError, StorageError
 from orchestra.gauge import Gauge
 from orchestra.geometry import Geometry
@@ -46,6 +46,7 @@ from orchestra.messages import (
     Quit,
     ReadFailed,
     Received,
+    Starved,
     Stop,
     ThreadEnded,
 )
@@ -76,6 +77,7 @@ class Task:
 
     `path`: where the composition is to stand. `timeout_s`: give up after so long without a source;
     None: never. `gives`: False for a member that lets nobody ask it, as only a rehearsal has them.
+    `max_peers`: how many connections the system has room for.
     """
 
     path: str
@@ -86,6 +88,7 @@ class Task:
     timeout_s: float | None = None
     members: tuple[Address, ...] = ()
     gives: bool = True
+    max_peers: int = MAX_PEERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class Orchestrator:
             rng=rng,
             now_s=now_s,
             gives=task.gives,
+            max_peers=task.max_peers,
         )
         self._task = task
         self._ports = ports
@@ -158,7 +162,9 @@ class Orchestrator:
                 _log.info("connection %d: %s", key, reason)
                 self.swarm.link_closed(key, now_s)
             case Accepted():
-                self._accepted(message)
+                self._accepted(message, now_s)
+            case Starved():
+                self.swarm.doorway.starved(now_s)
             case Announced():
                 self._announced(message, now_s)
             case AnnounceFailed(_, reason):
@@ -288,9 +294,9 @@ class Orchestrator:
 
     # The network
 
-    def _accepted(self, message: Accepted) -> None:
+    def _accepted(self, message: Accepted, now_s: float) -> None:
         if self.phase is Phase.ACTIVE:
-            self.swarm.doorway.accepted(message)
+            self.swarm.doorway.accepted(message, now_s)
         else:
             self._ports.links.refuse(message.sock)
 

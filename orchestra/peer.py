@@ -13,6 +13,7 @@ from orchestra.bitfield import Bitfield
 from orchestra.fast import Fast
 from orchestra.flight import Flight
 from orchestra.messages import Address, Outbox
+from orchestra.patience import Patience
 from orchestra.rate import Rate
 from orchestra.wire import BlockSpan
 
@@ -20,6 +21,16 @@ FIRST_DEPTH = 32
 """Blocks asked of a new peer at once, before anything is known of its speed."""
 
 
+STALLED_S = 60.0
+"""Who has owed us blocks for so long, and sent none, is closed."""
+MAX_STRAY_BLOCKS = 64
+"""Blocks that nobody asked for and nobody took back, before a peer is closed."""
+FORGIVING_BYTES = 1 << 20
+"""For so much that it has rightly given, one more is forgiven."""
+MAX_WAVERINGS = 1000
+"""Words like choke, interested, or those of extensions that a peer may say in a row."""
+WAVERINGS_S = 20.0
+"""How many more it may say each second: honest ones change their mind a few times a second at most."""
 LONGEST_ANSWER_S = 1.0
 """However long a peer takes to answer, no more is asked ahead for it."""
 
@@ -89,7 +100,16 @@ class Peer:
     block_at_s: float = 0.0
     """When it last sent a wanted block, or was first asked for one."""
     snubbed: bool = False
+    stalled_since_s: float | None = None
+    """Since when it owes us blocks, and has sent none; None when it does not, or for less than SNUB_S."""
+    unanswered: int = 0
+    """Requests that we took back: each may be answered all the same, by its block or a reject."""
     stray_blocks: int = 0
+    """Blocks that it sent or rejected although it did not owe them to us."""
+    haves: int = 0
+    """How many parts it has told us of, one by one."""
+    waverings: Patience = field(default_factory=lambda: Patience(MAX_WAVERINGS, WAVERINGS_S))
+    """Its words that are neither of blocks nor of parts."""
 
     # What it wants of us
     choked: bool = True
@@ -112,6 +132,12 @@ class Peer:
     """The part of the last block that the reader was given for it."""
     waiting_since_s: float = 0.0
     """When it began to wait for its turn."""
+    requests: int = 0
+    """How many blocks it has asked for."""
+    cancels: int = 0
+    """How many of these it has taken back."""
+    refusals: int = 0
+    """Requests that were dropped or rejected since it was last sent something."""
     batch_blocks: int = 4
     """How many blocks to read and send at once: a fraction of a second of this peer's speed."""
     batch_sent_at_s: float = 0.0
@@ -146,6 +172,21 @@ class Peer:
         if index not in self.have:
             return False
         return not self.choking_us or (self.fast is not None and index in self.fast.allowed)
+
+    def unexplained(self, count: int) -> int:
+        """It has sent or rejected so many blocks that it does not owe us: those that we did not take back."""
+        explained = min(count, self.unanswered)
+        self.unanswered -= explained
+        return count - explained
+
+    def stalls(self, now_s: float) -> bool:
+        """True when it has let us wait for STALLED_S."""
+        return self.stalled_since_s is not None and now_s - self.stalled_since_s >= STALLED_S
+
+    @property
+    def strays_too_much(self) -> bool:
+        """True when it has sent or rejected more that was not asked for than its merits excuse."""
+        return self.stray_blocks > MAX_STRAY_BLOCKS + self.down.total_bytes // FORGIVING_BYTES
 
     def say(self, data: bytes, now_s: float) -> None:
         """Send `data`, or close a peer that takes nothing in. One that is closing is told nothing more."""

@@ -142,6 +142,7 @@ class Service:
 
     def tick(self, now_s: float) -> None:
         """What has to be done once in a while."""
+        self.uploads.close_stuck(now_s)
         self.uploads.go_on(now_s)
         if self._sharer is not None:
             self._sharer.expire(now_s, lambda key: self._is_busy(key, now_s))

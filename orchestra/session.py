@@ -17,8 +17,9 @@ import netutils
 from orchestra.announcer import Announcer
 from orchestra.buffers import Pool
 from orchestra.connection import Connection, Identity
+from orchestra.descriptors import room_for_peers
 from orchestra.digest import DigestWorker
-from orchestra.doorway import MAX_PEERS
+from orchestra.doorway import MAX_PEERS, SPARE_PEERS
 from orchestra.geometry import Geometry
 from orchestra.landing import Landing
 from orchestra.listener import Listener
@@ -29,7 +30,7 @@ from orchestra.reader import Reader
 from orchestra.score import Score
 from orchestra.storage import Storage
 from orchestra.uploads import READS_AT_ONCE
-from orchestra.worker import ThreadCrashed, Worker, start_thread
+from orchestra.worker import ThreadCrashed, Worker, small_stacks, start_thread
 from orchestra.writer import Writer
 
 INBOX_MESSAGES = 256
@@ -141,10 +142,11 @@ class Session:
         self._announcer = Announcer(score.conductors, score.info_hash, peer_id=peer_id, report=report)
         self._workers: list[Worker] = [
             self._listener,
-            self._writer,
             self._reader,
             self._digest,
             self._announcer,
+            # Last: once it has checked what is on disk, peers want threads too, and there may be few.
+            self._writer,
         ]
         ports = Ports(
             links=self._connector,
@@ -163,6 +165,7 @@ class Session:
             seed=seed,
             timeout_s=timeout_s,
             members=members,
+            max_peers=room_for_peers(MAX_PEERS + SPARE_PEERS) - SPARE_PEERS,
         )
         rng = random.Random()  # noqa: S311 - picks parts and peers, guards nothing
         orchestrator = Orchestrator(task, ports, rng=rng, now_s=time.monotonic())
@@ -174,6 +177,7 @@ class Session:
 
     def start(self) -> None:
         """Start all threads; the orchestrator first, since the others report to it."""
+        small_stacks()
         self._orchestrator.start()
         for worker in self._workers:
             worker.start()

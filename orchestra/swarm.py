@@ -11,13 +11,13 @@ from __future__ import annotations
 import random
 
 from orchestra.conversation import Conversation
-from orchestra.doorway import Doorway, Links
-from orchestra.downloads import MAX_STRAY_BLOCKS, Downloads
+from orchestra.doorway import MAX_PEERS, Doorway, Links
+from orchestra.downloads import Downloads
 from orchestra.errors import RemoteProtocolError
 from orchestra.geometry import Geometry
 from orchestra.messages import Forget, Inbox, LinkUp, Received, Write
 from orchestra.news import News
-from orchestra.peer import Peer
+from orchestra.peer import STALLED_S, Peer
 from orchestra.pex import Exchange
 from orchestra.picker import Picker
 from orchestra.rate import Rate
@@ -46,6 +46,7 @@ class Swarm:
         rng: random.Random,
         now_s: float,
         gives: bool = True,
+        max_peers: int = MAX_PEERS,
     ) -> None:
         self.peers: dict[int, Peer] = {}
         extent_parts = EXTENT_BYTES // geometry.part_size_bytes
@@ -53,7 +54,7 @@ class Swarm:
         self.downloads = Downloads(
             geometry, self.picker, self.peers, ban=self._ban, forget=lambda index: writer.put(Forget(index))
         )
-        self.doorway = Doorway(geometry.parts, peer_id, links, self.peers, rng)
+        self.doorway = Doorway(geometry.parts, peer_id, links, self.peers, rng, max_peers=max_peers)
         self.uploads = Uploads(geometry, self.picker.have, reader, now_s)
         self.service = Service(
             geometry, self.picker, self.peers, self.uploads,
@@ -181,11 +182,14 @@ class Swarm:
                 peer.say(KEEP_ALIVE, now_s)
         if self.downloads.find_snubs(now_s):
             self.downloads.fill_all(now_s)
+        for peer in [peer for peer in self.peers.values() if peer.stalls(now_s)]:
+            self.doorway.stalled(peer, now_s, f"owed us blocks for {STALLED_S:.0f} s, and sent none")
         self.conversation.settle_interest(self.peers.values(), now_s)
         self.service.tick(now_s)
         if self.has_source:
             self.sourced_at_s = now_s
         self.exchange.tick(now_s)
+        self.doorway.tick(now_s)
         self.doorway.dial_more(now_s)
         self.downloads.fill_all(now_s)
 
@@ -217,5 +221,5 @@ class Swarm:
 
 
 def _check_strays(peer: Peer) -> None:
-    if peer.stray_blocks > MAX_STRAY_BLOCKS:
+    if peer.strays_too_much:
         raise RemoteProtocolError("too many blocks that were not asked for")

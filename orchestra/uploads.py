@@ -28,6 +28,8 @@ from orchestra.wire import BlockSpan, encode_rejects
 
 MAX_ASKED = 500
 """Requests of one peer that may wait; we say so in the extension handshake (`reqq`)."""
+MAX_REFUSALS = 2000
+"""Requests that are refused in a row, nothing sent in between, before a peer is closed."""
 MAX_BATCH_BLOCKS = MAX_BLOCKS
 LEAST_BATCH_BLOCKS = 1
 QUICK_S = 0.05
@@ -38,6 +40,12 @@ UNDER_WAY_S = 0.2
 LEAST_UNDER_WAY_BYTES = 128 * 1024
 STUCK_S = 0.5
 """A peer that has not taken a batch for so long is not waited for."""
+HOPELESS_S = 60.0
+"""One that has not taken a batch for so long is closed."""
+MAX_STUCK_READS = 4
+"""Batches, 2 MiB of memory each, that may lie with those who take nothing in, before some are closed."""
+GRACE_S = 2.0
+"""Nobody is closed for that who has taken something more recently."""
 PATIENCE_S = 2.0
 """Who has waited so long is next, whatever it asks for."""
 EIGHTHS = 8
@@ -87,14 +95,29 @@ class Uploads:
             admitted = [] if peer.fast is None else peer.fast.admit(blocks, peer.have.count)
         admitted = admitted[: MAX_ASKED - len(peer.asked)]
         peer.asked.update(dict.fromkeys(admitted))
-        if peer.fast is not None and len(admitted) < len(blocks):
-            refused = [block for block in blocks if block not in peer.asked]
-            peer.fast.refuse(len(refused))
-            peer.say(encode_rejects(refused), now_s)
+        peer.requests += len(blocks)
+        if len(admitted) < len(blocks):
+            self._refuse(peer, blocks, now_s)
         self.serve(peer, now_s)
 
+    @staticmethod
+    def _refuse(peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
+        """Those of `blocks` that were not admitted get a reject, where BEP 6 is agreed on."""
+        refused = [block for block in blocks if block not in peer.asked]
+        peer.refusals += len(refused)
+        if peer.refusals > MAX_REFUSALS:
+            raise RemoteProtocolError("too many requests that were refused")
+        if peer.fast is not None:
+            peer.say(encode_rejects(refused), now_s)
+
     def cancelled(self, peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
-        """`peer` no longer wants these; what the reader has been given is sent all the same."""
+        """`peer` no longer wants these; what the reader has been given is sent all the same.
+
+        Raises RemoteProtocolError for one who takes back what it never asked for.
+        """
+        peer.cancels += len(blocks)
+        if peer.cancels > peer.requests + MAX_ASKED:
+            raise RemoteProtocolError("cancels of what was not asked for")
         dropped = [block for block in blocks if peer.asked.pop(block, False) is None]
         if peer.fast is not None and dropped:
             peer.say(encode_rejects(dropped), now_s)
@@ -105,8 +128,7 @@ class Uploads:
         peer.reading_bytes -= payload_bytes
         peer.up.add(payload_bytes, now_s)
         self._rate.add(payload_bytes, now_s)
-        if peer.fast is not None:
-            peer.fast.refusals = 0
+        peer.refusals = 0
         took_s = now_s - peer.batch_sent_at_s
         peer.batch_sent_at_s = now_s
         if took_s < QUICK_S:
@@ -116,6 +138,16 @@ class Uploads:
         if not peer.reading:
             self._served.pop(peer.key, None)
         self.serve(peer, now_s)
+
+    def close_stuck(self, now_s: float) -> None:
+        """Close who takes nothing in; soon where much memory lies there, the longest stuck first."""
+        stuck = [peer for peer in self._served.values() if now_s - peer.batch_sent_at_s >= GRACE_S]
+        reads = sum([peer.reading for peer in stuck])
+        for peer in sorted(stuck, key=lambda peer: peer.batch_sent_at_s):
+            if reads <= MAX_STUCK_READS and now_s - peer.batch_sent_at_s < HOPELESS_S:
+                return
+            reads -= peer.reading
+            peer.close("takes nothing in")
 
     def serve(self, peer: Peer, now_s: float) -> None:
         """Let `peer` wait for its turn, if it wants something."""

@@ -116,6 +116,16 @@ class Blocks:
     length: int
     views: list[memoryview]
 
+    def cut(self, start: int, length: int) -> list[memoryview]:
+        """The `length` bytes from byte `start` of the run on."""
+        found = []
+        for view in self.views:
+            if start < len(view) and length > 0:
+                found.append(view[start : start + length])
+                length -= len(found[-1])
+            start = max(0, start - len(view))
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Port:

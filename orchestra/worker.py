@@ -7,6 +7,7 @@ whoever owns the thread, who stops the program with exit code 1.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import threading
 from collections.abc import Callable
@@ -42,6 +43,18 @@ class Worker(threading.Thread):
             self.work()
         except BaseException as error:  # noqa: BLE001 - nothing may end a thread unnoticed
             self._report(ThreadCrashed(self.name, error))
+
+
+STACK_BYTES = 512 * 1024
+
+
+def small_stacks() -> None:
+    """Give threads that start from now on a small stack, where the system lets us choose.
+
+    Two threads a peer would otherwise claim gigabytes of addresses, which a limit may forbid.
+    """
+    with contextlib.suppress(ValueError, RuntimeError):
+        threading.stack_size(STACK_BYTES)
 
 
 def start_thread(thread: threading.Thread) -> None:

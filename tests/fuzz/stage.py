@@ -455,7 +455,7 @@ class Stage:
             assert 0 <= peer.reading <= READS_AT_ONCE
             assert peer.reading_bytes >= 0
             assert bool(peer.reading) == bool(peer.reading_bytes)
-            assert peer.fast is None or peer.fast.unanswered >= 0
+            assert peer.unanswered >= 0
         assert unchoked <= UPLOAD_SLOTS
 
     def check_books(self) -> None:

@@ -219,6 +219,7 @@ def test_a_handshake_that_breaks_off_ends_the_connection(desk: Desk, length: int
     assert desk.last_word() == "the connection ended early"
 
 
+@pytest.mark.fault("P9")
 @pytest.mark.parametrize("stops_at", [0, 30, 60])
 def test_a_handshake_has_one_deadline_however_it_trickles(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, stops_at: int
@@ -472,6 +473,7 @@ def test_what_was_sent_before_the_peer_closed_is_still_heard(desk: Desk) -> None
     assert desk.last_word() == "closed by the peer"
 
 
+@pytest.mark.fault("P6")
 def test_a_reset_is_an_end_like_others(desk: Desk) -> None:
     _, peer = desk.up()
     peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -497,6 +499,7 @@ def test_who_breaks_the_protocol_is_closed_with_the_reason(desk: Desk, data: byt
     peer.wait_for_end()
 
 
+@pytest.mark.fault("P11")
 def test_a_flood_behind_a_broken_length_is_not_swallowed(desk: Desk) -> None:
     _, peer = desk.up()
     peer.send(b"\xff\xff\xff\xff")
@@ -546,6 +549,7 @@ def test_what_is_sent_just_as_the_connection_ends_does_not_swallow_the_word_that
     assert free(desk.shipments) == BUFFERS
 
 
+@pytest.mark.fault("D12")
 def test_without_a_thread_to_send_the_connection_ends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Thread.start
 

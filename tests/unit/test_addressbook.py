@@ -9,6 +9,7 @@ import pytest
 from orchestra.addressbook import (
     FIRST_RETRY_S,
     LONGEST_RETRY_S,
+    MAX_BANNED_HOSTS,
     MAX_FAILURES,
     MAX_HEARSAY_FAILURES,
     MAX_KNOWN,
@@ -234,3 +235,27 @@ def test_the_highest_rank_goes_first_and_some_not_at_all(book: AddressBook) -> N
     assert book.take(0.0, rank=ranks.__getitem__, but={B}) == C
     assert book.take(0.0, rank=ranks.__getitem__) == B
     assert book.take(0.0, rank=ranks.__getitem__) == A
+
+
+@pytest.mark.fault("P1")
+def test_after_three_of_its_hosts_an_ipv6_network_is_banned_and_an_ipv4_neighbour_is_not(
+) -> None:
+    book = AddressBook(random.Random(1))
+    for number in range(MAX_BANNED_HOSTS):
+        assert not book.is_banned("2001:db8::99", b"")
+        book.ban(f"2001:db8::{number}", b"%020d" % number)
+        book.ban(f"10.0.0.{number}", b"%020d" % number)
+    assert book.is_banned("2001:db8::99", b"")
+    assert not book.is_banned("2001:db8:0:1::99", b"")
+    assert not book.is_banned("10.0.0.99", b"")
+
+
+@pytest.mark.fault("P1")
+def test_where_a_banned_peer_was_called_nobody_is_called_again() -> None:
+    book = AddressBook(random.Random(1))
+    address = ("127.0.0.1", 6881)
+    book.add((address, ("127.0.0.1", 6882)), 0.0)
+    book.ban("127.0.0.1", b"x" * 20, address)
+    book.add((address,), 0.0)
+    assert book.take(0.0) == ("127.0.0.1", 6882)
+    assert book.take(0.0) is None

@@ -8,15 +8,16 @@ import random
 import pytest
 
 from netutils import Address
+from orchestra.crowds import MAX_PER_HOST, MAX_PER_NETWORK, SETTLED_S, USELESS_S
 from orchestra.doorway import (
     DIALLED_UP_TO,
     DIALS_S,
+    HURRY_S,
     MAX_DEPARTED,
     MAX_HALF_OPEN,
     MAX_PEERS,
-    MAX_PER_HOST,
+    NEARLY_FULL,
     REST_S,
-    SETTLED_S,
     SPARE_PEERS,
     USEFUL_S,
     Doorway,
@@ -43,7 +44,7 @@ class Door:
     def call(self, address: Address) -> int:
         """Somebody calls from there; the key of the connection."""
         before = set(self.links.made)
-        self.doorway.accepted(Accepted(object(), address))
+        self.doorway.accepted(Accepted(object(), address), self.now_s)
         [key] = set(self.links.made) - before
         return key
 
@@ -103,8 +104,10 @@ def test_there_are_never_more_connections_than_allowed(door: Door) -> None:
     for number in range(MAX_PEERS):
         door.shake(door.call((f"10.0.{number}.1", 5000)), b"%020d" % number)
     assert door.dial(A) == []
+    for number in range(SPARE_PEERS):
+        assert door.shake(door.call((f"10.1.{number}.1", 5000)), b"late%016d" % number).closing
     refused = object()
-    door.doorway.accepted(Accepted(refused, B))
+    door.doorway.accepted(Accepted(refused, B), door.now_s)
     assert door.links.refused == [refused]
     door.leave(door.peers[next(iter(door.peers))])
     door.call(B)
@@ -113,7 +116,7 @@ def test_there_are_never_more_connections_than_allowed(door: Door) -> None:
 def test_one_host_may_call_three_times_but_this_machine_as_often_as_it_likes(door: Door) -> None:
     for port in range(MAX_PER_HOST):
         door.call(("10.0.0.1", port))
-    door.doorway.accepted(Accepted(object(), ("10.0.0.1", 99)))
+    door.doorway.accepted(Accepted(object(), ("10.0.0.1", 99)), door.now_s)
     assert len(door.links.refused) == 1
     for port in range(10):
         door.call(("127.0.0.1", port))
@@ -148,7 +151,7 @@ def test_a_banned_peer_does_not_come_in_again(door: Door) -> None:
     door.doorway.ban(peer, "part 3 was wrong")
     assert peer.closing
     door.leave(peer)
-    door.doorway.accepted(Accepted(object(), ("10.0.0.1", 7000)))
+    door.doorway.accepted(Accepted(object(), ("10.0.0.1", 7000)), door.now_s)
     assert len(door.links.refused) == 1
     assert door.dial(("10.0.0.1", 6881)) == []
     assert door.shake(door.call(B), THEIR_ID).closing
@@ -158,7 +161,7 @@ def test_who_left_before_what_it_sent_turned_out_wrong_does_not_come_in_again(do
     peer = door.shake(door.call(A))
     door.leave(peer)
     door.doorway.ban_departed(peer.key)
-    door.doorway.accepted(Accepted(object(), ("10.0.0.1", 7000)))
+    door.doorway.accepted(Accepted(object(), ("10.0.0.1", 7000)), door.now_s)
     assert len(door.links.refused) == 1
 
 
@@ -181,7 +184,7 @@ def test_without_a_thread_to_spare_callers_are_refused_and_calls_wait(
         short.setattr(door.links, "dial", fail)
         short.setattr(door.links, "adopt", fail)
         assert door.dial(A) == []
-        door.doorway.accepted(Accepted(object(), B))
+        door.doorway.accepted(Accepted(object(), B), door.now_s)
     assert len(door.links.refused) == 1
     assert door.doorway.connections == 0
     door.now_s += 100
@@ -294,6 +297,14 @@ def crowd(door: Door, count: int, *, witnesses: int = 2) -> list[Peer]:
     return peers
 
 
+def wanting_crowd(door: Door, count: int, *, witnesses: int = 2) -> list[Peer]:
+    """The same; all of them want something of us."""
+    peers = crowd(door, count, witnesses=witnesses)
+    for peer in peers:
+        peer.interested = True
+    return peers
+
+
 def rank(host: str) -> int:
     """BEP 40's priority of a host for us."""
     found = priority((OUR_HOST, 0), (host, 0))
@@ -346,7 +357,7 @@ def worst_of(peers: list[Peer]) -> Peer:
 
 
 def test_when_all_is_full_the_idle_peer_of_the_worst_priority_gives_way_to_a_better_one(door: Door) -> None:
-    peers = crowd(door, MAX_PEERS)
+    peers = wanting_crowd(door, MAX_PEERS)
     door.now_s += SETTLED_S
     worst = worst_of(peers)
     new = newcomer(door, better_than=worst.host)
@@ -354,7 +365,7 @@ def test_when_all_is_full_the_idle_peer_of_the_worst_priority_gives_way_to_a_bet
 
 
 def test_a_newcomer_of_no_better_priority_goes_again(door: Door) -> None:
-    peers = crowd(door, MAX_PEERS)
+    peers = wanting_crowd(door, MAX_PEERS)
     door.now_s += SETTLED_S
     new = newcomer(door, better_than=worst_of(peers).host, worse=True)
     assert [peer for peer in (*peers, new) if peer.closing] == [new]
@@ -362,7 +373,7 @@ def test_a_newcomer_of_no_better_priority_goes_again(door: Door) -> None:
 
 @pytest.mark.parametrize("busy", ["gives", "takes", "owes", "waits", "new"])
 def test_a_peer_that_is_busy_or_new_does_not_give_way(door: Door, busy: str) -> None:
-    peers = crowd(door, MAX_PEERS)
+    peers = wanting_crowd(door, MAX_PEERS)
     door.now_s += SETTLED_S
     worst = worst_of(peers)
     match busy:
@@ -384,5 +395,110 @@ def test_a_peer_that_is_busy_or_new_does_not_give_way(door: Door, busy: str) -> 
 def test_only_a_few_callers_are_let_in_to_see_whether_somebody_gives_way(door: Door) -> None:
     crowd(door, MAX_PEERS)
     for number in range(SPARE_PEERS + 3):
-        door.doorway.accepted(Accepted(object(), (f"98.{number}.1.1", 5000)))
+        door.doorway.accepted(Accepted(object(), (f"98.{number}.1.1", 5000)), door.now_s)
     assert len(door.links.refused) == 3
+
+
+# Who holds room without use
+
+
+@pytest.mark.fault("P7")
+def test_one_ipv6_network_may_have_eight_connections(door: Door) -> None:
+    for number in range(MAX_PER_NETWORK):
+        door.call((f"2001:db8::{number:x}:1", 5000))
+    door.doorway.accepted(Accepted(object(), ("2001:db8::ffff:1", 5000)), door.now_s)
+    assert len(door.links.refused) == 1
+    door.call(("2001:db8:0:1::1", 5000))
+
+
+@pytest.mark.fault("P9")
+def test_of_too_many_callers_before_their_handshake_the_first_of_the_largest_crowd_goes(door: Door) -> None:
+    honest = door.call(("10.0.0.1", 5000))
+    crowd_of = [door.call((f"2001:db8::{number:x}:1", 5000)) for number in range(MAX_PER_NETWORK)]
+    others = [door.call((f"10.2.{number}.1", 5000)) for number in range(MAX_HALF_OPEN - 1 - MAX_PER_NETWORK)]
+    door.now_s += HURRY_S
+    assert all(link.closed == [] for link in door.links.made.values())
+    door.call(("10.3.0.1", 5000))
+    assert door.links.made[crowd_of[0]].closed == ["too many before their handshake"]
+    door.call(("10.4.0.1", 5000))
+    assert door.links.made[crowd_of[1]].closed == ["too many before their handshake"]
+    assert not any(door.links.made[key].closed for key in (honest, *others, *crowd_of[2:]))
+    assert not door.shake(honest).closing
+
+
+@pytest.mark.fault("P9")
+def test_many_who_call_at_once_and_are_quick_are_all_let_in(door: Door) -> None:
+    keys = [door.call((f"10.2.{number}.1", 5000)) for number in range(MAX_PEERS)]
+    assert not any(door.shake(key, b"%020d" % key).closing for key in keys)
+
+
+@pytest.mark.fault("P9")
+def test_callers_before_their_handshake_do_not_keep_us_from_calling(door: Door) -> None:
+    for number in range(MAX_HALF_OPEN):
+        door.call((f"10.2.{number}.1", 5000))
+    assert len(door.dial(A, B)) == 2
+
+
+@pytest.mark.fault("P8")
+def test_who_is_of_no_use_gives_way_to_anybody_after_ten_seconds(door: Door) -> None:
+    peers = wanting_crowd(door, MAX_PEERS, witnesses=0)
+    peers[7].interested = False
+    door.now_s += USELESS_S
+    assert not door.shake(door.call(("98.1.1.1", 5000)), b"newcomer-newcomer-20").closing
+    assert [peer for peer in peers if peer.closing] == [peers[7]]
+
+
+@pytest.mark.fault("P8")
+def test_of_useless_peers_those_of_the_most_crowded_network_go_first(door: Door) -> None:
+    neighbours = [
+        door.shake(door.call((f"2001:db8::{number:x}:1", 5000)), b"neighbour%011d" % number)
+        for number in range(3)
+    ]
+    crowd(door, MAX_PEERS - 3, witnesses=0)
+    door.now_s += USELESS_S
+    door.shake(door.call(("98.1.1.1", 5000)), b"newcomer-newcomer-20")
+    assert [peer.closing for peer in neighbours] == [True, False, False]
+
+
+@pytest.mark.fault("P8")
+def test_nearly_full_the_useless_leave_some_room_after_a_minute(door: Door) -> None:
+    peers = crowd(door, MAX_PEERS, witnesses=0)
+    for peer in peers[: MAX_PEERS // 2]:
+        peer.interested = True
+    door.now_s += SETTLED_S - 1
+    door.doorway.tick(door.now_s)
+    assert not any(peer.closing for peer in peers)
+    door.now_s += 1
+    door.doorway.tick(door.now_s)
+    assert sum(not peer.closing for peer in peers) == int(NEARLY_FULL * MAX_PEERS)
+    assert not any(peer.closing for peer in peers[: MAX_PEERS // 2])
+
+
+def test_with_room_enough_nobody_has_to_go(door: Door) -> None:
+    peers = crowd(door, MAX_PEERS // 2, witnesses=0)
+    door.now_s += 1000
+    door.doorway.tick(door.now_s)
+    assert not any(peer.closing for peer in peers)
+
+
+@pytest.mark.fault("D11")
+def test_without_a_descriptor_one_goes_at_a_time_and_nobody_who_is_busy(door: Door) -> None:
+    busy, idle = wanting_crowd(door, 2)
+    caller = door.call(("10.5.0.1", 5000))
+    busy.outstanding.add(1)
+    door.doorway.starved(door.now_s)
+    assert door.links.made[caller].closed == ["no descriptor to spare"]
+    door.doorway.starved(door.now_s)
+    assert not idle.closing, "it has just come"
+    door.now_s += SETTLED_S
+    door.doorway.starved(door.now_s)
+    assert (busy.closing, idle.closing) == (False, True)
+    door.doorway.starved(door.now_s)
+    assert not busy.closing
+
+
+@pytest.mark.fault("D11")
+def test_with_few_descriptors_there_are_few_connections() -> None:
+    door = Door()
+    door.doorway = Doorway(8, OUR_ID, door.links, door.peers, random.Random(1), max_peers=5)
+    assert len(door.dial(*((f"10.0.{number}.1", 6881) for number in range(20)))) == 5

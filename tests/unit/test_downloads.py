@@ -7,13 +7,14 @@ sound, and at last everything must be there.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 
 from orchestra.bitfield import Bitfield
 from orchestra.downloads import (
     AHEAD_S,
+    ANOTHER_SOURCE_S,
     ANSWER_S,
     END_GAME_SOURCES,
     FAIR_ROUNDS,
@@ -21,7 +22,6 @@ from orchestra.downloads import (
     LEAST_DEPTH,
     LEAST_FAIR_DEPTH,
     MAX_DEPTH,
-    MAX_STRAY_BLOCKS,
     SNUB_S,
     Downloads,
 )
@@ -29,7 +29,7 @@ from orchestra.errors import RemoteProtocolError
 from orchestra.fast import REJECTED_REST_S, Fast
 from orchestra.flight import Flight
 from orchestra.geometry import Geometry
-from orchestra.peer import FIRST_DEPTH, Peer
+from orchestra.peer import FIRST_DEPTH, MAX_STRAY_BLOCKS, Peer
 from orchestra.picker import PartState, Picker
 from orchestra.wire import BLOCK_BYTES, Blocks, BlockSpan, Cancels, Requests
 from tests.fakes import bitfield, link_of, make_peer
@@ -487,11 +487,14 @@ def test_a_flight_of_many_small_parts_is_looked_at_once_in_the_end_game(
     assert len(looks) == 1
 
 
-def test_no_block_is_asked_of_more_than_two_peers() -> None:
+@pytest.mark.fault("P3")
+def test_no_block_is_asked_of_more_than_two_peers_unless_both_are_slow() -> None:
     assert END_GAME_SOURCES == 2
     desk, _, [second, third] = end_game(2)
     assert len(desk.fill(second)) == 4
     assert desk.fill(third) == []
+    desk.now_s += ANOTHER_SOURCE_S
+    assert len(desk.fill(third)) == 4
 
 
 def test_the_later_copy_is_cancelled_and_not_taken() -> None:
@@ -877,14 +880,28 @@ def test_strays_among_rejects_are_bounded_and_explained_by_cancels() -> None:
         desk.downloads.rejected(peer, [(0, 0, BLOCK_BYTES)] * MAX_STRAY_BLOCKS, desk.now_s)
 
 
-def test_a_block_that_comes_although_it_was_taken_back_is_no_stray() -> None:
+def test_what_comes_behind_a_choke_is_no_stray_where_only_bep_3_is_spoken() -> None:
     desk = Desk(1)
-    peer = fast_peer(desk)
+    peer = desk.join()
+    desk.fill(peer)
+    peer.choking_us = True
+    desk.downloads.choked(peer)
+    assert desk.deliver(peer, [0, 1, 2, 3]) == []
+    assert peer.stray_blocks == 0
+    desk.deliver(peer, [0])
+    assert peer.stray_blocks == 1
+
+
+@pytest.mark.fault("P12")
+@pytest.mark.parametrize("join", [fast_peer, Desk.join])
+def test_a_block_that_comes_although_it_was_taken_back_is_no_stray(join: Callable[[Desk], Peer]) -> None:
+    desk = Desk(1)
+    peer = join(desk)
     desk.fill(peer)
     desk.now_s += SNUB_S
     desk.downloads.find_snubs(desk.now_s)
     assert desk.deliver(peer, [0, 1]) == []
-    reject(desk, peer, 2, 3)
+    assert desk.deliver(peer, [2, 3]) == []
     assert peer.stray_blocks == 0
     desk.deliver(peer, [0])
     assert peer.stray_blocks == 1

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestra.errors import RemoteProtocolError
-from orchestra.fast import GRANTED_PARTS, MAX_ALLOWANCES, MAX_REFUSALS, Fast, canonical_set
+from orchestra.fast import GRANTED_PARTS, MAX_ALLOWANCES, Fast, canonical_set
 
 INFO_HASH = b"\xaa" * 20
 
@@ -64,17 +63,3 @@ def test_who_has_enough_to_give_is_granted_nothing_more() -> None:
     fast = Fast(granted={3: 2})
     assert fast.admit([(3, 0, 16384)], GRANTED_PARTS + 1) == []
     assert fast.granted == {3: 2}
-
-
-def test_answers_are_strays_but_to_what_was_taken_back() -> None:
-    fast = Fast(unanswered=3)
-    assert fast.unexplained(2) == 0
-    assert fast.unexplained(4) == 3
-    assert fast.unexplained(1) == 1
-
-
-def test_who_does_not_take_no_for_an_answer_is_closed() -> None:
-    fast = Fast()
-    fast.refuse(MAX_REFUSALS)
-    with pytest.raises(RemoteProtocolError, match="too many requests that were rejected"):
-        fast.refuse(1)

@@ -377,6 +377,15 @@ def test_recv_exactly_puts_pieces_together_and_leaves_the_rest() -> None:
         assert ours.gettimeout() is None
 
 
+@pytest.mark.fault("P5")
+def test_the_system_is_asked_to_notice_dead_ends() -> None:
+    [listener] = netutils.listen("127.0.0.1", 0)
+    with listener, netutils.dial(netutils.address_of(listener.getsockname()), 10.0) as sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+
+
 def test_recv_exactly_tells_an_early_end() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

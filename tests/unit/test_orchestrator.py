@@ -429,9 +429,9 @@ def test_without_a_source_the_conductor_is_asked_again_soon_and_with_one_it_is_l
     stage.wait(2)
     assert stage.answer(SEEDER).event == ""
     stage.seeder()
-    stage.wait(100)
+    stage.wait(55)
     assert stage.announcer == []
-    stage.wait(20)
+    stage.wait(65)
     assert stage.answer().event == ""
 
 

@@ -10,14 +10,14 @@ import pytest
 from orchestra import bencode
 from orchestra.bencode import Bencoded
 from orchestra.bitfield import Bitfield
-from orchestra.conversation import MAX_HELLOS
-from orchestra.downloads import MAX_STRAY_BLOCKS, SNUB_S
+from orchestra.conversation import MAX_HELLOS, SPARE_HAVES
+from orchestra.downloads import SNUB_S
 from orchestra.extension import UPLOAD_ONLY_ID
 from orchestra.fast import GRANTS
 from orchestra.geometry import Geometry
 from orchestra.messages import Accepted, LinkUp, Read, Received, Write
 from orchestra.news import GATHER_S
-from orchestra.peer import Peer
+from orchestra.peer import FORGIVING_BYTES, MAX_STRAY_BLOCKS, MAX_WAVERINGS, STALLED_S, WAVERINGS_S, Peer
 from orchestra.service import UPLOAD_SLOTS
 from orchestra.swarm import KEEP_ALIVE_S, SILENCE_S, Swarm
 from orchestra.uploads import MAX_ASKED
@@ -26,6 +26,7 @@ from orchestra.wire import (
     KEEP_ALIVE,
     AllowedFast,
     BitfieldReceived,
+    Blocks,
     Cancels,
     Choke,
     Extended,
@@ -87,7 +88,7 @@ class Stage:
         """A peer calls, shakes hands and says this."""
         self.met += 1
         before = set(self.links.made)
-        self.swarm.doorway.accepted(Accepted(object(), (f"10.0.0.{self.met}", 5000)))
+        self.swarm.doorway.accepted(Accepted(object(), (f"10.0.0.{self.met}", 5000)), self.now_s)
         [key] = set(self.links.made) - before
         handshake = Handshake(reserved, INFO_HASH, b"-XX0000-" + b"%012d" % self.met)
         self.swarm.link_up(LinkUp(key, handshake), self.now_s)
@@ -171,7 +172,7 @@ def test_a_peer_that_wavers_makes_us_decide_once_a_receive(
     wavering: list[Message] = [Interested(), NotInterested()]
     monkeypatch.setattr(stage.swarm.service, "rechoke", decided.append)
     peer = stage.meet()
-    stage.hear(peer, *wavering * 500, Interested())
+    stage.hear(peer, *wavering * 400, Interested())
     assert len(decided) == 1
     stage.hear(peer, Interested(), Interested())
     assert len(decided) == 1
@@ -190,7 +191,7 @@ def test_chokes_and_unchokes_in_a_row_make_us_ask_others_once(
         fill_all(now_s)
 
     monkeypatch.setattr(stage.swarm.downloads, "fill_all", counted)
-    stage.hear(peer, *wavering * 500)
+    stage.hear(peer, *wavering * 400)
     assert len(filled) == 1
     assert peer.outstanding
 
@@ -766,6 +767,86 @@ def test_a_peer_that_sends_what_nobody_asked_for_is_closed_in_the_end(stage: Sta
     assert link_of(peer).closed == ["too many blocks that were not asked for"]
 
 
+@pytest.mark.fault("P12")
+def test_strays_are_forgiven_by_what_was_rightly_given(stage: Stage) -> None:
+    peer = stage.seeder()
+    peer.stray_blocks = MAX_STRAY_BLOCKS
+    peer.down.add(2 * FORGIVING_BYTES, stage.now_s)
+    asked = {block[0] for block in requested(peer)}
+    stray = next(index for index in range(PARTS) if index not in asked)
+    for _ in range(2):
+        stage.deliver(peer, stray * PART_BYTES, BLOCK_BYTES)
+        assert not peer.closing
+    stage.deliver(peer, stray * PART_BYTES, BLOCK_BYTES)
+    assert link_of(peer).closed == ["too many blocks that were not asked for"]
+
+
+@pytest.mark.fault("P12")
+def test_small_blocks_that_nobody_asked_for_count_as_much_as_large_ones(stage: Stage) -> None:
+    peer = stage.meet()
+    run = Blocks(0, MAX_STRAY_BLOCKS, [memoryview(b"x")] * MAX_STRAY_BLOCKS)
+    stage.hear(peer, run, buffer=CountingBuffer())
+    assert not peer.closing
+    stage.hear(peer, Blocks(0, 1, [memoryview(b"x")]), buffer=CountingBuffer())
+    assert peer.closing
+
+
+@pytest.mark.fault("P12")
+def test_haves_without_end_close_the_connection(stage: Stage) -> None:
+    peer = stage.meet(Haves(list(range(PARTS))), Haves(list(range(PARTS))), Haves([1] * SPARE_HAVES))
+    assert not peer.closing
+    stage.hear(peer, Haves([1]))
+    assert link_of(peer).closed == ["more haves than there are parts"]
+
+
+@pytest.mark.parametrize(
+    "word", [Choke(), Unchoke(), Interested(), BitfieldReceived(b"\0"), HaveAll(), Port(1), Extended(9, b"")]
+)
+@pytest.mark.fault("P12")
+def test_words_without_end_close_the_connection_but_not_a_few_now_and_then(
+    stage: Stage, word: Message
+) -> None:
+    peer = stage.meet(*[word] * MAX_WAVERINGS)
+    for _ in range(5):
+        stage.now_s += 1
+        stage.hear(peer, *[word] * int(WAVERINGS_S))
+    assert not peer.closing
+    stage.hear(peer, *[word] * MAX_WAVERINGS)
+    assert link_of(peer).closed == ["many words, and nothing said"]
+
+
+@pytest.mark.fault("P3")
+@pytest.mark.parametrize("gave_before", [False, True])
+def test_who_owes_us_blocks_for_a_minute_and_sends_none_is_closed(stage: Stage, gave_before: bool) -> None:
+    peer = stage.seeder()
+    peer.dialled = ("10.9.9.9", 6881)
+    stage.swarm.doorway.book.add((peer.dialled,), stage.now_s)
+    if gave_before:
+        stage.deliver(peer, requested(peer)[0][0] * PART_BYTES, BLOCK_BYTES)
+    for _ in range(int(STALLED_S) - 1):
+        stage.tick(1)
+        stage.hear(peer)
+    assert link_of(peer).closed == []
+    stage.tick(2)
+    assert link_of(peer).closed == ["owed us blocks for 60 s, and sent none"]
+    retry_s = stage.swarm.doorway.book.next_try_s()
+    assert retry_s is not None
+    assert (retry_s < stage.now_s + 60) is gave_before, "who has never given anything rests for long"
+
+
+@pytest.mark.fault("P4")
+def test_a_peer_that_stalled_and_goes_on_is_asked_as_before(stage: Stage) -> None:
+    peer = stage.seeder()
+    stage.tick(SNUB_S + 1)
+    assert peer.snubbed
+    requested(peer)
+    stage.tick(1)
+    [key] = peer.outstanding
+    stage.deliver(peer, key * BLOCK_BYTES, BLOCK_BYTES)
+    stage.tick(STALLED_S - SNUB_S)
+    assert not peer.closing
+
+
 def test_the_extension_handshake_bounds_how_much_is_asked(stage: Stage) -> None:
     payload = bencode.encode({b"v": b"Foreign 1.0\x1b[31m", b"reqq": 5})
     peer = stage.meet(Extended(0, payload), BitfieldReceived(full_bitfield(PARTS).to_wire()), Unchoke())
@@ -848,7 +929,7 @@ def test_spare_bits_in_a_bitfield_break_the_rules() -> None:
         rng=random.Random(1),
         now_s=0.0,
     )
-    swarm.doorway.accepted(Accepted(object(), ("10.0.0.1", 5000)))
+    swarm.doorway.accepted(Accepted(object(), ("10.0.0.1", 5000)), 0.0)
     [key] = links.made
     swarm.link_up(LinkUp(key, Handshake(0, INFO_HASH, bytes(20))), 0.0)
     swarm.received(Received(key, [BitfieldReceived(b"\xc0")], None), 0.0)
@@ -962,7 +1043,7 @@ def test_a_second_bitfield_tells_what_is_new_and_takes_nothing_back(stage: Stage
 
 def test_close_all_ends_every_connection(stage: Stage) -> None:
     stage.meet()
-    stage.swarm.doorway.accepted(Accepted(object(), ("10.0.1.1", 5000)))
+    stage.swarm.doorway.accepted(Accepted(object(), ("10.0.1.1", 5000)), 0.0)
     stage.swarm.close_all("we stop")
     assert all(link.closed == ["we stop"] for link in stage.links.made.values())
 

@@ -6,13 +6,17 @@ import pytest
 
 from orchestra.bitfield import Bitfield
 from orchestra.errors import RemoteProtocolError
-from orchestra.fast import MAX_REFUSALS, Fast
+from orchestra.fast import Fast
 from orchestra.geometry import Geometry
 from orchestra.messages import Read
 from orchestra.peer import Peer
 from orchestra.uploads import (
+    GRACE_S,
+    HOPELESS_S,
     MAX_ASKED,
     MAX_BATCH_BLOCKS,
+    MAX_REFUSALS,
+    MAX_STUCK_READS,
     PATIENCE_S,
     READS_AT_ONCE,
     STUCK_S,
@@ -209,10 +213,39 @@ def test_a_cancel_takes_back_what_the_reader_has_not_got_yet(desk: Desk) -> None
     assert given == blocks(10)
 
 
-def test_a_flood_of_requests_waits_only_up_to_the_bound(desk: Desk) -> None:
+@pytest.mark.fault("P10")
+def test_a_flood_of_requests_waits_only_up_to_the_bound_and_ends(desk: Desk) -> None:
+    desk.uploads.asked(desk.peer, blocks(MAX_ASKED), 0.0)
     for _ in range(20):
-        desk.uploads.asked(desk.peer, blocks(5000), 0.0)
+        desk.uploads.asked(desk.peer, blocks(MAX_ASKED), 0.0)
         assert len(desk.peer.asked) <= MAX_ASKED
+    with pytest.raises(RemoteProtocolError, match="too many requests that were refused"):
+        desk.uploads.asked(desk.peer, blocks(5000), 0.0)
+    assert len(desk.peer.asked) <= MAX_ASKED
+
+
+@pytest.mark.fault("P10")
+def test_who_cancels_what_it_never_asked_for_is_closed_in_the_end(desk: Desk) -> None:
+    desk.uploads.asked(desk.peer, blocks(10), 0.0)
+    desk.uploads.cancelled(desk.peer, blocks(10) + blocks(MAX_ASKED), 0.0)
+    with pytest.raises(RemoteProtocolError, match="cancels of what was not asked for"):
+        desk.uploads.cancelled(desk.peer, blocks(1), 0.0)
+
+
+@pytest.mark.fault("P10")
+def test_who_takes_nothing_in_is_closed_sooner_the_more_memory_lies_there(desk: Desk) -> None:
+    stuck = [desk.peer_of(key) for key in range(10)]
+    for number, peer in enumerate(stuck):
+        desk.uploads.asked(peer, blocks(1), float(STUCK_S * number))
+        assert peer.reading == 1
+        peer.reading = 2
+    desk.uploads.close_stuck(STUCK_S * 9 + GRACE_S)
+    assert [peer.closing for peer in stuck] == [True] * 8 + [False] * 2
+    assert sum(peer.reading for peer in stuck if not peer.closing) == MAX_STUCK_READS
+    desk.uploads.close_stuck(HOPELESS_S)
+    assert not stuck[8].closing
+    desk.uploads.close_stuck(HOPELESS_S + STUCK_S * 9)
+    assert stuck[9].closing
 
 
 def rejected(peer: Peer) -> list[BlockSpan]:
@@ -272,7 +305,7 @@ def test_a_peer_that_asks_on_and_on_while_choked_is_closed(desk: Desk) -> None:
         desk.uploads.asked(desk.peer, blocks(500), 0.0)
     desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
     desk.uploads.asked(desk.peer, blocks(500), 0.0)
-    with pytest.raises(RemoteProtocolError, match="too many requests that were rejected"):
+    with pytest.raises(RemoteProtocolError, match="too many requests that were refused"):
         desk.uploads.asked(desk.peer, blocks(MAX_REFUSALS - 499), 0.0)
 
 

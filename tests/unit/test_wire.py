@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.decoder import Decoder
+from orchestra.decoder import MAX_KEEP_ALIVES, Decoder
 from orchestra.errors import RemoteProtocolError
 from orchestra.wire import (
     BLOCK_BYTES,
@@ -158,7 +158,22 @@ def test_bytes_behind_the_end_are_not_looked_at(
 
 def test_a_keep_alive_is_used_up_without_a_message() -> None:
     assert decode_all(KEEP_ALIVE) == []
-    assert decode_all(KEEP_ALIVE * 100_000) == []
+    assert decode_all(KEEP_ALIVE * MAX_KEEP_ALIVES) == []
+    assert decode_all(KEEP_ALIVE * 7 + encode_haves([1]) + KEEP_ALIVE * 3 + encode_haves([2])) == [
+        Haves([1]),
+        Haves([2]),
+    ]
+
+
+@pytest.mark.fault("P12")
+def test_a_flood_of_keep_alives_is_told_by_its_first_thousand() -> None:
+    with pytest.raises(RemoteProtocolError, match="a flood of keep-alives"):
+        decode_all(KEEP_ALIVE * (MAX_KEEP_ALIVES + 1))
+
+
+def test_keep_alives_end_where_a_length_of_many_zeros_begins() -> None:
+    data = KEEP_ALIVE * 5 + encode_haves([3])[:4]
+    assert fresh_decoder().decode(memoryview(data), len(data)) == ([], 20)
 
 
 def test_what_is_not_whole_is_left_for_the_next_call() -> None:

@@ -1,0 +1,80 @@
+"""A process that calls a member and does one kind of harm: python tests/hostile.py KIND ORCH FILE PORT.
+
+It calls again whenever it is closed, until it is ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import select
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from orchestra.score import parse_score
+from tests.scriptedpeer import BITFIELD, CHOKE, INTERESTED, PIECE, PROTOCOL, REQUEST, UNCHOKE, message
+
+KINDS = ("corrupt", "stalled", "lying", "flooding", "slow-loris", "resetting")
+_numbers = random.Random(4)
+
+
+def main(kind: str, orch: str, file: str, port: str) -> None:
+    """Do harm until ended."""
+    score = parse_score(Path(orch).read_bytes(), orch)
+    data = Path(file).read_bytes()
+    hello = PROTOCOL + bytes(8) + score.info_hash + b"-HH0001-" + os.urandom(6).hex().encode()
+    field = bytearray(b"\xff" * (-(-score.parts // 8)))
+    if score.parts % 8:
+        field[-1] = 0xFF00 >> score.parts % 8 & 0xFF
+    claim = message(BITFIELD, bytes(field)) + message(UNCHOKE)
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), 5) as sock:
+            if kind == "slow-loris":
+                for byte in hello:
+                    sock.sendall(bytes([byte]))
+                    if select.select([sock], [], [], 5)[0]:
+                        break
+            elif kind == "resetting":
+                talk = hello + claim + message(INTERESTED)
+                sock.sendall(talk[: _numbers.randrange(len(talk))])
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            elif kind == "flooding":
+                sock.sendall(hello)
+                span = struct.pack(">III", 0, 0, 16384)
+                flood = message(INTERESTED) + message(REQUEST, span) * 2000
+                flood += message(CHOKE) + message(UNCHOKE)
+                while True:
+                    sock.sendall(flood)
+            else:
+                sock.sendall(hello + claim)
+                serve(sock, kind, data, score.part_size_bytes)
+        time.sleep(0.02 if kind == "resetting" else 0.2)
+
+
+def serve(sock: socket.socket, kind: str, data: bytes, part_size_bytes: int) -> None:
+    """Answer requests wrongly, two and then none, or never."""
+    given = 0
+    with sock.makefile("rb") as stream:
+        if len(stream.read(68)) < 68:
+            return
+        while len(prefix := stream.read(4)) == 4:
+            body = stream.read(int.from_bytes(prefix, "big"))
+            if not body or body[0] != REQUEST or kind == "lying" or (kind == "stalled" and given >= 2):
+                continue
+            part, begin, length = struct.unpack(">III", body[1:])
+            offset = part * part_size_bytes + begin
+            block = data[offset : offset + length]
+            if kind == "corrupt":
+                block = bytes([block[0] ^ 1]) + block[1:]
+            sock.sendall(message(PIECE, struct.pack(">II", part, begin) + block))
+            given += 1
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:5])

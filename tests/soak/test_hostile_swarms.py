@@ -1,0 +1,195 @@
+"""A member among good and hostile peers: how much longer than with the good ones alone.
+
+The good peers' rates are limited, so that the network is what all wait for and not the processor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tests import figures, vitals
+from tests.callers import Caller, tuned_member
+from tests.compositions import MIB, Composition, compose
+from tests.hostile import KINDS
+from tests.programs import ROOT, Program, Programs
+from tests.scriptedpeer import ScriptedPeer
+from tests.swarms import Orchestra, wait_until
+
+RATE_BYTES_S = 2 * MIB
+SIZE_BYTES = 48 * MIB
+
+
+class Rated(ScriptedPeer):
+    """A good peer that gives so many bytes a second to all together."""
+
+    def __init__(self, composition: Composition, rate_bytes_s: float = RATE_BYTES_S) -> None:
+        self._next_s = 0.0
+        self._turn = threading.Lock()
+        self._rate_bytes_s = rate_bytes_s
+        super().__init__(composition, answer=self._in_time)
+
+    def _in_time(self, _part: int, _begin: int, block: bytes) -> bytes:
+        with self._turn:
+            now_s = time.monotonic()
+            self._next_s = max(self._next_s, now_s) + len(block) / self._rate_bytes_s
+            wait_s = self._next_s - now_s
+        if wait_s > 0:
+            threading.Event().wait(wait_s)
+        return block
+
+
+@pytest.fixture(scope="module")
+def composition(tmp_path_factory: pytest.TempPathFactory) -> Composition:
+    return compose(tmp_path_factory.mktemp("hostile") / "source", SIZE_BYTES, 256 * 1024)
+
+
+def fetch_s(programs: Programs, composition: Composition, folder: Path, kinds: Iterable[str]) -> float:
+    """How long a member takes with three good peers and these hostile ones."""
+    orch = composition.write_orch(programs.folder)
+    hostile: list[Program] = []
+    with contextlib.ExitStack() as stack:
+        good = [stack.enter_context(Rated(composition)) for _ in range(3)]
+        for peer in good:
+            peer.may_answer.clear()
+        member = programs.start(
+            "member", orch, "--dir", folder, "--port", "0", "--no-seed",
+            *[word for peer in good for word in ("--peer", peer.name)],
+        )  # fmt: skip
+        port = str(member.wait_for_event("listening")["port"])
+        for kind in kinds:
+            command = [sys.executable, str(ROOT / "tests/hostile.py"), kind, str(orch)]
+            hostile.append(programs.start_other([*command, str(composition.path), port]))
+        # The hostile ones are there first.
+        threading.Event().wait(1.0)
+        began_s = time.monotonic()
+        for peer in good:
+            peer.may_answer.set()
+        assert member.wait(600) == 0
+        took_s = time.monotonic() - began_s
+        assert all(peer.connections == 1 for peer in good), "a good peer was blamed"
+    for program in hostile:
+        program.kill()
+    assert composition.is_at(folder / "piece.bin")
+    assert "Traceback" not in member.stderr
+    return took_s
+
+
+@pytest.fixture(scope="module")
+def alone_s(composition: Composition, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """With the three good ones alone: the median of three runs."""
+    folder = tmp_path_factory.mktemp("alone")
+    programs = Programs(folder)
+    runs = [fetch_s(programs, composition, folder / str(number), ()) for number in range(3)]
+    programs.close()
+    figures.note("P", "3 good peers alone, s", f"{statistics.median(runs):.2f}")
+    return statistics.median(runs)
+
+
+@pytest.mark.fault("P1")
+@pytest.mark.fault("P3")
+@pytest.mark.fault("P4")
+@pytest.mark.fault("P6")
+@pytest.mark.fault("P9")
+@pytest.mark.fault("P10")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", [*KINDS, "all six"])
+def test_three_hostile_peers_cost_a_quarter_of_the_time_at_most(
+    programs: Programs, composition: Composition, tmp_path: Path, alone_s: float, kind: str
+) -> None:
+    kinds = KINDS if kind == "all six" else (kind,) * 3
+    runs = [fetch_s(programs, composition, tmp_path / str(number), kinds) for number in range(3)]
+    ratio = statistics.median(runs) / alone_s
+    figures.note("P", f"3 good and hostile ({kind}), times the time alone", f"{ratio:.2f}")
+    assert ratio <= 1.25
+
+
+@pytest.mark.fault("P4")
+@pytest.mark.timeout(300)
+def test_a_seeder_that_was_stopped_goes_on_without_an_error(
+    programs: Programs, composition: Composition, tmp_path: Path
+) -> None:
+    orchestra = Orchestra(programs, composition)
+    seeder = orchestra.seed()
+    with Rated(composition, MIB) as slow:
+        member = orchestra.fetch("ours", "--no-seed", "--peer", slow.name)
+        member.wait_for_event("listening")
+        seeder.signal(signal.SIGSTOP)
+        threading.Event().wait(30)
+        seeder.signal(signal.SIGCONT)
+        assert member.wait(120) == 0
+    assert seeder.process.poll() is None
+    assert "Traceback" not in seeder.stderr + member.stderr
+    assert orchestra.fetched("ours")
+
+
+@pytest.mark.fault("P3")
+@pytest.mark.timeout(300)
+def test_who_claims_all_and_sends_nothing_is_closed_within_a_minute_or_so(
+    programs: Programs, composition: Composition, tmp_path: Path
+) -> None:
+    orch = composition.write_orch(tmp_path)
+    with ScriptedPeer(composition, answer=lambda *_: None) as silent:
+        programs.start("member", orch, "--dir", tmp_path / "ours", "--port", "0", "--peer", silent.name)
+        assert silent.asked.wait(30)
+        began_s = time.monotonic()
+        assert silent.left.wait(90)
+        figures.note("P3", "closed after, s", f"{time.monotonic() - began_s:.1f}")
+        assert time.monotonic() - began_s <= 65
+
+
+@pytest.mark.fault("P8")
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
+def test_a_thousand_idle_peers_of_many_addresses_do_not_keep_a_good_one_out(
+    programs: Programs, tmp_path: Path
+) -> None:
+    composition = compose(tmp_path / "source", MIB, 65536)
+    orch = composition.write_orch(tmp_path)
+    member = tuned_member(programs, orch, "--dir", composition.folder, "--port", "0", NO_EXEMPTION="1")
+    address = ("127.0.0.1", member.wait_for_event("listening")["port"])
+    with contextlib.ExitStack() as stack:
+        for number in range(1000):
+            source = f"127.1.{number % 250}.{1 + number // 250}"
+            caller = stack.enter_context(Caller(address, source=source))
+            with contextlib.suppress(OSError, EOFError):
+                caller.shake(composition, b"-II0001-%012d" % number)
+        figures.note("P8", "threads with 1,000 idle peers", vitals.threads(member.pid))
+        figures.note("P8", "peak memory, KiB", vitals.peak_kib(member.pid))
+        assert vitals.threads(member.pid) <= 2 * 132 + 8
+        assert vitals.peak_kib(member.pid) <= 80 * 1024
+        began_s = time.monotonic()
+
+        def good_is_served() -> bool:
+            with contextlib.suppress(OSError, EOFError), Caller(address, source="127.9.9.9") as good:
+                return good.fetches_a_part(composition)
+            return False
+
+        wait_until(good_is_served, "a good peer that is served")
+        figures.note("P8", "a good peer was served after, s", f"{time.monotonic() - began_s:.1f}")
+        assert time.monotonic() - began_s <= 30
+
+
+@pytest.mark.fault("P14")
+@pytest.mark.timeout(300)
+def test_when_the_seeder_leaves_after_one_copy_all_finish(
+    programs: Programs, composition: Composition, tmp_path: Path
+) -> None:
+    orchestra = Orchestra(programs, composition)
+    seeder = orchestra.seed()
+    names = [f"member {number}" for number in range(5)]
+    members = [orchestra.fetch(name) for name in names]
+    for member in members[:1]:
+        member.wait_for_event("complete", 120)
+    assert seeder.stop() in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    for member in members:
+        member.wait_for_event("complete", 120)
+    assert all(composition.is_at(tmp_path / name / "piece.bin") for name in names)
