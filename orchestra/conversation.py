@@ -86,7 +86,7 @@ class Conversation:
 
     def _hello(self, peer: Peer, listen_port: int) -> bytes:
         # A peer to whom we show little must not take us for one that has and wants nothing.
-        peer.told_upload_only = self._picker.have.complete and not self._service.hides_from(peer)
+        peer.told_upload_only = self._picker.wants_nothing and not self._service.hides_from(peer)
         hello = encode_extension_handshake(
             port=listen_port,
             max_requests=MAX_ASKED,
@@ -97,7 +97,7 @@ class Conversation:
 
     def tell_wants(self, peers: Iterable[Peer], listen_port: int, now_s: float) -> None:
         """Once we are complete: tell those who do not know yet that we want nothing (BEP 21)."""
-        if not self._picker.have.complete:
+        if not self._picker.wants_nothing:
             return
         for peer in peers:
             if peer.told_upload_only or not peer.speaks_extensions or peer.closing:
@@ -180,7 +180,7 @@ class Conversation:
         if extended_id == HANDSHAKE_ID:
             self._got_extension_handshake(peer, payload, now_s)
         elif extended_id == PEX_ID:
-            self._exchange.heard(peer, payload, now_s, complete=self._picker.have.complete)
+            self._exchange.heard(peer, payload, now_s, complete=self._picker.wants_nothing)
         elif extended_id == UPLOAD_ONLY_ID and len(payload) == 1:
             peer.upload_only = payload != b"\0"
         self.show_interest(peer, now_s)
@@ -202,17 +202,18 @@ class Conversation:
 
     def is_over(self, peer: Peer) -> bool:
         """True when neither side can gain from the other."""
-        return self._picker.have.complete and (peer.have.complete or peer.upload_only)
+        return self._picker.wants_nothing and (peer.have.complete or peer.upload_only)
 
     def show_interest(self, peer: Peer, now_s: float) -> None:
         """Tell the peer when it has something for us; two that want nothing have nothing more to say."""
         if self._geometry.parts and self.is_over(peer):
             peer.close("both are complete" if peer.have.complete else "neither wants anything")
             return
-        if peer.wanted_parts > 0 and not peer.interesting:
+        wants_nothing = self._picker.wants_nothing
+        if peer.wanted_parts > 0 and not peer.interesting and not wants_nothing:
             peer.interesting = True
             peer.say(encode_state(MessageId.INTERESTED), now_s)
-        elif self._picker.have.complete:
+        elif wants_nothing:
             self._lose_interest(peer, now_s)
 
     def settle_interest(self, peers: Iterable[Peer], now_s: float) -> None:

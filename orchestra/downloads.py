@@ -116,7 +116,7 @@ class Downloads:
     def fill_all(self, now_s: float) -> None:
         """`fill` for everybody, while something is missing."""
         self.freed = False
-        if not self._picker.have.complete:
+        if not self._picker.wants_nothing:
             for peer in self._peers.values():
                 self.fill(peer, now_s)
 

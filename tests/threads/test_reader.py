@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.geometry import Geometry
 from orchestra.messages import Read, ReadFailed, Stop, ThreadEnded
 from orchestra.reader import Reader
 from orchestra.shipment import Shipment
 from orchestra.storage import Storage
 from orchestra.wire import BLOCK_BYTES, BlockSpan
-from tests.fakes import PATIENCE_S, Reports, content
+from tests.fakes import PATIENCE_S, Reports, content, score_of
 
 PART_BYTES = 20_000
 DATA = content(5 * PART_BYTES - 77)
@@ -49,7 +48,7 @@ class Desk:
         self.storage = Storage(folder, "piece.bin", len(DATA))
         assert self.storage.open_installed()
         self.reports = Reports()
-        self.reader = Reader(self.storage, Geometry(len(DATA), PART_BYTES), BUFFERS, self.reports)
+        self.reader = Reader(self.storage, score_of(DATA, PART_BYTES), BUFFERS, self.reports)
         self.reader.start()
 
     def ask(self, outbox: Outbox, *blocks: BlockSpan) -> None:
@@ -122,7 +121,7 @@ def test_a_file_that_has_become_shorter_is_reported_and_nothing_is_sent(desk: De
     for _ in range(3 * BUFFERS):
         desk.ask(outbox, (2, 0, 100), (0, 0, 100))
         failed = desk.reports.next(ReadFailed)
-        assert (failed.key, failed.index) == (7, 2)
+        assert (failed.key, failed.lost) == (7, [2])
         assert "ends at byte" in failed.reason
     assert outbox.came.empty()
     desk.ask(outbox, (0, 0, 100))

@@ -15,12 +15,12 @@ LAYERS: dict[str, str] = {
         addressbook addresses announce announcereply bencode bitfield census choker conversation
         decoder digestfeed doorway downloads errors extension fast flight flights gauge geometry
         humans memory messages metainfo names news peer pex picker priority rate registry regular
-        roster schedule score scorelines service sharer shipment swarm text uploads wire
+        roster schedule score scorelines service sharer shipment swarm text uploads wholefile wire
         """,
     # Files, sockets, and what threads are made of.
     "input and output": """
-        atomic buffers checking hashing landing logs mailbox positioned socketflow source storage tracker
-        trackerapp trackerclient worker
+        atomic buffers checking hashing landing ledger logs mailbox positioned resume socketflow source
+        storage tracker trackerapp trackerclient worker
         """,
     "threads": "announcer connection digest listener reader webserver writer",
     "orchestrator": "orchestrator",
