@@ -81,7 +81,6 @@ class ResumeFile:
         self.path = path
         self._score = score
         self._identity = (score.info_hash, score.sha1)
-        self._foreign = False
 
     def load(self, status: os.stat_result, now_ns: int) -> Hint | None:
         """What it says, None when there is none. `status`: of the composition's file, open now.
@@ -93,11 +92,8 @@ class ResumeFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._foreign = True
             return Hint(bytearray(), f"the resume file cannot be read: {error.strerror or error}")
-        if not data.startswith(MAGIC) and any(data):
-            # Not to be written over: it may be anybody's.
-            self._foreign = True
+        if not _is_ours(data):
             return Hint(bytearray(), f"{self.path.name} is no resume file")
         try:
             hint, clean, (size_bytes, mtime_ns, inode) = self._parse(data)
@@ -169,8 +165,7 @@ class ResumeFile:
 
         What it speaks of must be on the disk already. `status`: of the composition's file.
         """
-        if self._foreign:
-            return
+        self._check_ours()
         body = HEADER.pack(
             MAGIC, VERSION, CLEAN if clean else 0, *self._identity,
             status.st_size, status.st_mtime_ns, status.st_ino, len(right), len(halves),
@@ -189,9 +184,15 @@ class ResumeFile:
 
     def remove(self) -> None:
         """There is nothing to resume any more. A file that is not ours stays; so does one that cannot go."""
-        if not self._foreign:
-            with contextlib.suppress(OSError):
-                self.path.unlink()
+        with contextlib.suppress(OSError):
+            self._check_ours()
+            self.path.unlink()
+
+    def _check_ours(self) -> None:
+        """Raises OSError for something at our path that may be anybody's."""
+        with contextlib.suppress(FileNotFoundError):
+            if not _is_ours(self._read()):
+                raise OSError("what is there is no resume file")
 
 
 class _UnreadableError(Exception):
@@ -207,6 +208,10 @@ def sync_folder(folder: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _is_ours(data: bytes) -> bool:
+    return data.startswith(MAGIC) or not any(data)
 
 
 def _write_anew(path: Path, data: bytes) -> None:

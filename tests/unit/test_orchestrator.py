@@ -33,6 +33,7 @@ from orchestra.messages import (
     Listen,
     ListenFailed,
     Listening,
+    Lost,
     Notice,
     PartsWritten,
     Progress,
@@ -40,6 +41,7 @@ from orchestra.messages import (
     Read,
     ReadFailed,
     Received,
+    Recheck,
     Stop,
     ThreadEnded,
     Write,
@@ -324,6 +326,8 @@ def test_a_line_3_that_disagrees_is_a_bad_score_and_nothing_is_installed() -> No
     stage.download()
     stage.writer.clear()
     stage.tell(Digested(bytes(20)))
+    assert stage.writer.take() == [Recheck()]
+    stage.tell(Checked(bytearray(b"\1" * PARTS), installed=False))
     assert Install() not in stage.writer
     stage.end_threads()
     end = stage.ended()
@@ -737,21 +741,26 @@ def test_a_crashed_thread_is_not_waited_for() -> None:
     assert isinstance(stage.ended().error, ZeroDivisionError)
 
 
-def test_a_composition_that_cannot_be_read_any_more_is_a_storage_error() -> None:
+def test_a_composition_of_which_nothing_can_be_read_any_more_is_a_storage_error() -> None:
     stage = Stage()
     stage.begin(0, 1, 2, installed=True)
-    stage.tell(ReadFailed(5, 2, "the file ends at byte 7"))
+    stage.tell(ReadFailed(5, [(2, 0, 10)], [2], "the file ends at byte 7"))
+    assert "1 of its 3 parts are not right: they are not shared any more" in stage.main.only(Notice).text
+    assert stage.it.phase is Phase.ACTIVE
+    stage.tell(ReadFailed(5, [(2, 0, 10)], [2], "the file ends at byte 7"))
+    stage.tell(ReadFailed(5, [(0, 0, 10)], [0, 1], "the file ends at byte 7"))
+    assert not any(isinstance(message, Notice) for message in stage.main)
+    assert stage.writer.take() == [Lost(2), Lost(0), Lost(1), Stop()]
     stage.end_threads()
     end = stage.ended()
     assert isinstance(end.error, StorageError)
-    assert "part 2" in str(end.error)
-    assert "the file ends at byte 7" in str(end.error)
+    assert "3 of its 3 parts are not right" in str(end.error)
 
 
 def test_a_read_that_fails_while_it_stops_is_no_error() -> None:
     stage = Stage()
     stage.begin(0, 1, 2, installed=True)
-    stage.tell(Quit("q"), ReadFailed(5, 2, "Bad file descriptor"))
+    stage.tell(Quit("q"), ReadFailed(5, [(2, 0, 10)], [2], "Bad file descriptor"))
     stage.end_threads()
     assert stage.ended().error is None
 
