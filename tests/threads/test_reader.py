@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from orchestra import reader as reader_module
+from orchestra.checking import part_is_right
 from orchestra.messages import Notice, Read, ReadFailed, Stop, ThreadEnded, Watch
 from orchestra.reader import Reader
 from orchestra.score import Score
@@ -146,7 +147,7 @@ def spoil(desk: Desk, index: int) -> None:
 def count_verified(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The parts that are hashed from now on."""
     verified: list[int] = []
-    real = reader_module.part_is_right
+    real = part_is_right
 
     def noted(read: Any, score: Score, index: int, memory: memoryview) -> bool:
         verified.append(index)
