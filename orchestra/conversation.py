@@ -13,6 +13,7 @@ from orchestra.bitfield import Bitfield
 from orchestra.downloads import Downloads
 from orchestra.errors import RemoteProtocolError
 from orchestra.extension import (
+    DONT_HAVE_ID,
     HANDSHAKE_ID,
     PEX_ID,
     UPLOAD_ONLY_ID,
@@ -183,7 +184,24 @@ class Conversation:
             self._exchange.heard(peer, payload, now_s, complete=self._picker.wants_nothing)
         elif extended_id == UPLOAD_ONLY_ID and len(payload) == 1:
             peer.upload_only = payload != b"\0"
+        elif extended_id == DONT_HAVE_ID and len(payload) == 4:
+            self._got_dont_have(peer, int.from_bytes(payload, "big"))
         self.show_interest(peer, now_s)
+
+    def _got_dont_have(self, peer: Peer, index: int) -> None:
+        """It has lost a part (BEP 54)."""
+        if index >= self._geometry.parts:
+            raise RemoteProtocolError(f"part {index}, but there are {self._geometry.parts}")
+        if peer.have.remove(index):
+            if peer.counted:
+                self._picker.discount_part(index)
+            peer.wanted_parts -= index not in self._picker.have
+            self._downloads.not_had(peer, index)
+
+    def tell_lost(self, peer: Peer, index: int, now_s: float) -> None:
+        """We have lost a part: say so where it is understood."""
+        if peer.dont_have_id and not peer.closing:
+            peer.say(encode_extended(peer.dont_have_id, index.to_bytes(4, "big")), now_s)
 
     def _got_extension_handshake(self, peer: Peer, payload: bytes, now_s: float) -> None:
         peer.hellos += 1
@@ -196,6 +214,8 @@ class Conversation:
         peer.our_host = hello.our_host or peer.our_host
         if hello.upload_only is not None:
             peer.upload_only = hello.upload_only
+        if hello.dont_have_id is not None:
+            peer.dont_have_id = hello.dont_have_id
         if hello.pex_id is not None:
             self._exchange.agreed(peer, hello.pex_id, now_s)
         _log.info("%s is %s%s", peer.host, peer.client, ", wants nothing" if peer.upload_only else "")

@@ -353,6 +353,18 @@ class Downloads:
         self._flights.withdraw(peer, [key for key in keys if key not in given_up])
         self._release(peer)
 
+    def not_had(self, peer: Peer, index: int) -> None:
+        """`peer` has lost part `index` (BEP 54): what it owes us of it may be asked of others.
+
+        If it speaks BEP 6, it will reject what was asked of it all the same.
+        """
+        keys = [key for key in peer.outstanding if self._geometry.part_of(key) == index]
+        if peer.fast is not None:
+            peer.fast.unanswered += len(keys)
+        if keys or peer.engaged:
+            self._flights.withdraw(peer, sorted(keys))
+            self._release(peer)
+
     def _release(self, peer: Peer) -> None:
         """Others may go on with what `peer` has begun."""
         late = self._flights.owed_of_disputed(peer)

@@ -133,6 +133,13 @@ class Picker:
         else:
             self._availability[index] += 1
 
+    def discount_part(self, index: int) -> None:
+        """A counted peer has one part less."""
+        if self._states[index] == MISSING:
+            self._change_availability(index, -1)
+        else:
+            self._availability[index] -= 1
+
     def availability(self, index: int) -> int:
         """How many counted peers have part `index`."""
         return self._availability[index]

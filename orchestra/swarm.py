@@ -174,12 +174,14 @@ class Swarm:
                 self.picker.mark_missing(index)
             else:
                 self.picker.mark_gone(index)
+            for peer in self.peers.values():
+                self.conversation.tell_lost(peer, index, now_s)
             self.uploads.lost(index, self.peers.values(), now_s)
         if lost:
             self.service.lost(now_s)
-        peer = self.peers.get(message.key)
-        if peer is not None:
-            self.uploads.unread(peer, message.blocks, now_s)
+        asker = self.peers.get(message.key)
+        if asker is not None:
+            self.uploads.unread(asker, message.blocks, now_s)
         if lost and fetch:
             for peer in self.peers.values():
                 peer.wanted_parts += sum(index in peer.have for index in lost)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
+from tests import figures
 from tests.compositions import MIB, Composition, compose
 from tests.programs import PATIENCE_S, Program, Programs
 from tests.scriptedpeer import ScriptedPeer
@@ -22,6 +25,7 @@ def parts_done(member: Program) -> int:
     return int(done[-1]) if done else 0
 
 
+@pytest.mark.fault("K1")
 def test_a_member_killed_half_way_keeps_its_parts_and_finishes(
     programs: Programs, long_piece: Composition, tmp_path: Path
 ) -> None:
@@ -44,11 +48,16 @@ def test_a_member_killed_half_way_keeps_its_parts_and_finishes(
     again = orchestra.fetch("ours", "--no-seed")
     assert first_progress(again) >= had
     assert again.wait() == 0
-    assert again.wait_for_event("complete")["downloaded_bytes"] <= (300 - had) * MIB
+    downloaded_bytes = again.wait_for_event("complete")["downloaded_bytes"]
+    assert downloaded_bytes <= (300 - had) * MIB
+    figures.note("K1", "verified parts lost", had - first_progress(again))
+    again_bytes = downloaded_bytes - (300 * MIB - 150 * MIB - MIB // 2)
+    figures.note("K1", "bytes fetched again, parts of 1 MiB", again_bytes)
     assert orchestra.fetched("ours")
     shutil.rmtree(tmp_path / "ours")
 
 
+@pytest.mark.fault("K1")
 def test_every_part_that_was_announced_survives_kill_9(
     programs: Programs, piece: Composition, tmp_path: Path
 ) -> None:
@@ -76,6 +85,7 @@ def test_every_part_that_was_announced_survives_kill_9(
     assert not (tmp_path / "ours" / "piece.bin.part").exists()
 
 
+@pytest.mark.fault("D6")
 def test_only_spoiled_parts_are_fetched_again(programs: Programs, piece: Composition, tmp_path: Path) -> None:
     ours = tmp_path / "ours"
     ours.mkdir()
@@ -95,6 +105,7 @@ def test_only_spoiled_parts_are_fetched_again(programs: Programs, piece: Composi
     assert piece.is_at(ours / "piece.bin")
 
 
+@pytest.mark.fault("K1")
 def test_a_part_that_was_cut_off_by_the_kill_is_fetched_whole(programs: Programs, tmp_path: Path) -> None:
     """The last part is under way: its blocks have come but for one when the member is killed."""
     composition = compose(tmp_path / "source", 4 * MIB, MIB)
