@@ -222,6 +222,15 @@ class Downloads:
                 return free
         return []
 
+    def resume(self, index: int, runs: list[tuple[int, int]]) -> None:
+        """These runs of part `index` are on disk, whole blocks as (begin, length), unverified."""
+        first = self._geometry.key(index, 0)
+        lacking = set(range(first, first + self._geometry.part_blocks(index)))
+        for begin, length in runs:
+            offset = index * self._geometry.part_size_bytes + begin
+            lacking.difference_update(self._geometry.run_keys(offset, length) or ())
+        self._flights.resume(index, sorted(lacking))
+
     # Receiving
 
     def accept(self, peer: Peer, run: Blocks, now_s: float) -> list[Blocks]:

@@ -13,6 +13,9 @@ from orchestra.geometry import Geometry, neighbours
 from orchestra.peer import Peer
 from orchestra.picker import PartState, Picker
 
+NOBODY = 0
+"""A key that no peer has."""
+
 
 class Flights:
     """Every part in flight or being checked, and its flight.
@@ -52,6 +55,18 @@ class Flights:
         flight = Flight(parts, owner, first, end, end - first)
         self._of_part.update(dict.fromkeys(parts, flight))
         return flight
+
+    def resume(self, index: int, lacking: list[int]) -> None:
+        """Part `index` was on its way when we stopped last: only these blocks, at least one, are lacking.
+
+        What is on disk is nobody's: should the part be wrong, it has no single author.
+        """
+        self._picker.mark_begun(index)
+        end = self._geometry.key(index, 0) + self._geometry.part_blocks(index)
+        parts = range(index, index + 1)
+        flight = Flight(parts, None, end, end, len(lacking), lacking, {NOBODY})
+        self._of_part[index] = flight
+        self.orphans.append(flight)
 
     def arrived(self, keys: range, source: int) -> None:
         """The peer `source` has sent these blocks, which it owed us."""

@@ -18,8 +18,8 @@ from typing import Any
 
 from orchestra.checking import sample_is_right
 from orchestra.errors import StorageError
-from orchestra.messages import Inbox, Notice, Saved
-from orchestra.resume import LEAST_BYTES, Halves, ResumeFile
+from orchestra.messages import Halves, Inbox, Notice, Saved
+from orchestra.resume import LEAST_BYTES, ResumeFile
 from orchestra.score import Score
 from orchestra.storage import Storage
 from orchestra.text import safe
@@ -30,6 +30,10 @@ LONGEST_INTERVAL_S = 5.0
 SHORTEST_INTERVAL_S = 0.5
 LONG_SAVE_S = 0.25
 """On a disk that takes longer less is put there at a time: whoever quits waits for it."""
+LEAST_HALF_BYTES = 1 << 20
+"""What has come of smaller parts is fetched again."""
+MOST_RUNS = 50_000
+"""As many as the resume file has room for, and then some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ class Ledger:
             doubt = "a part is not what the resume file says"
         if not doubt:
             self._right = bytearray(hint.right)
-            return hint.right, hint.halves
+            return hint.right, {} if installed else hint.halves
         self._remembered = hint.right
         self._notice(f"{safe(str(self._storage.path))}: {doubt}: checking every part")
         return None
@@ -216,6 +220,8 @@ class Ledger:
         if not (self._open and self._used and clean) or not self._storage.is_at(self._storage.part_path):
             return
         self._settle()
+        if sum(map(len, halves.values())) > MOST_RUNS:
+            halves = {}
         try:
             self._storage.sync()
         except StorageError as error:
@@ -245,3 +251,19 @@ class Ledger:
 
     def _notice(self, text: str) -> None:
         self._report(Notice(text))
+
+
+def extend_runs(runs: list[tuple[int, int]], begin: int, length: int) -> None:
+    """One run more: the last one goes on, if it follows that."""
+    if runs and sum(runs[-1]) == begin:
+        runs[-1] = (runs[-1][0], runs[-1][1] + length)
+    else:
+        runs.append((begin, length))
+
+
+def merged_runs(runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Runs in order, neighbours as one."""
+    merged: list[tuple[int, int]] = []
+    for run in sorted(runs):
+        extend_runs(merged, *run)
+    return merged

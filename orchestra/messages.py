@@ -8,7 +8,7 @@ lists who sends what to whom, and the bounds of each queue.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from orchestra.errors import OrchestraError
@@ -20,6 +20,9 @@ Address = tuple[str, int]
 
 Stamp = tuple[int, ...]
 """What tells whether a file was changed: another one when it was."""
+
+Halves = dict[int, list[tuple[int, int]]]
+"""For each part that was half fetched: runs of whole blocks on disk, as (begin in the part, length)."""
 
 
 class Inbox(Protocol):
@@ -197,13 +200,15 @@ class CheckProgress:
 class Checked:
     """At start: what is on disk. `right` has one byte a part, 1 for a right one;
     `installed` when the composition stands under its own name already. `doubtful`: the resume file says so,
-    and only a sample was looked at. `stamp`: how an installed file stood before it was checked.
+    and only a sample was looked at. `stamp`: how an installed file stood before it was checked. `halves`:
+    what there is of parts that are not whole, unchecked.
     """
 
     right: bytearray
     installed: bool
     doubtful: bool = False
     stamp: Stamp | None = None
+    halves: Halves = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,6 +222,8 @@ class Orchestrator:
         for index, good in enumerate(checked.right):
             if good:
                 self.swarm.picker.mark_have(index)
+        for index, runs in checked.halves.items():
+            self.swarm.downloads.resume(index, runs)
         if checked.installed or checked.doubtful:
             doubtful = checked.right if checked.doubtful else bytearray()
             self._ports.reader.put(Watch(bytearray(doubtful), checked.stamp))

@@ -84,6 +84,10 @@ class Picker:
         self._states[index] = PartState.GONE
         self._gone += 1
 
+    def mark_begun(self, index: int) -> None:
+        """Some of a part was found on disk, not verified: it is IN_FLIGHT."""
+        self._take(range(index, index + 1))
+
     def mark_have(self, index: int) -> None:
         """A part was found on disk, and verified."""
         if self._states[index] == MISSING:

@@ -21,7 +21,9 @@ import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestra.messages import Halves
 from orchestra.score import Score
+from orchestra.wire import BLOCK_BYTES
 
 MAGIC = b"ORCHHINT"
 VERSION = 1
@@ -57,9 +59,6 @@ _WRITE_FLAGS = (
 )
 _TO_DIGITS = bytes([ord("0")]) + bytes([ord("1")]) * 255
 _FROM_DIGITS = bytes(256 * [0])[: ord("1")] + b"\1" + bytes(256 - ord("1") - 1)
-
-Halves = dict[int, list[tuple[int, int]]]
-"""For each part that was half fetched: runs of bytes that are on disk, as (begin in the part, length)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,24 +140,31 @@ class ResumeFile:
 
     def _parse_halves(self, body: bytes, at: int, count: int, right: bytearray) -> Halves:
         halves: Halves = {}
+        sound = True
         try:
             for _ in range(count):
                 index, runs = _HALF.unpack_from(body, at)
                 at += _HALF.size
-                halves[index] = [_RUN.unpack_from(body, at + n * _RUN.size) for n in range(runs)]
+                halves[index] = [_RUN.unpack_from(body, at + number * _RUN.size) for number in range(runs)]
                 at += runs * _RUN.size
-                end = 0
-                for begin, length in halves[index]:
-                    if begin < end or not length:
-                        raise _UnreadableError("the resume file is damaged")
-                    end = begin + length
-                if index >= len(right) or right[index] or end > self._score.part_length(index):
-                    raise _UnreadableError("the resume file is damaged")
-        except struct.error:
-            raise _UnreadableError("the resume file is damaged") from None
-        if at != len(body):
+                sound = sound and not right[index] and self._are_sound(index, halves[index])
+        except (struct.error, IndexError):
+            sound = False
+        if not sound or at != len(body):
             raise _UnreadableError("the resume file is damaged")
         return halves
+
+    def _are_sound(self, index: int, runs: list[tuple[int, int]]) -> bool:
+        """Whole blocks in order, not all of the part."""
+        length_bytes = self._score.part_length(index)
+        end = 0
+        for begin, length in runs:
+            if begin < end or begin % BLOCK_BYTES or not length:
+                return False
+            end = begin + length
+            if end > length_bytes or (end % BLOCK_BYTES and end < length_bytes):
+                return False
+        return 0 < sum([length for _, length in runs]) < length_bytes
 
     def save(self, right: bytearray, status: os.stat_result, *, clean: bool, halves: Halves) -> None:
         """Put a new one in the place of the old, whole or not at all. Raises OSError; the old one stays then.

@@ -21,13 +21,14 @@ from orchestra.checking import check_open_file
 from orchestra.digestfeed import STEP_BYTES, DigestFeed
 from orchestra.errors import OrchestraError, StorageError
 from orchestra.geometry import Geometry
-from orchestra.ledger import Ledger
+from orchestra.ledger import LEAST_HALF_BYTES, Ledger, extend_runs, merged_runs
 from orchestra.messages import (
     Checked,
     CheckProgress,
     Digest,
     DiskFailed,
     Forget,
+    Halves,
     Inbox,
     Install,
     Installed,
@@ -55,14 +56,18 @@ Order = Write | Forget | Lost | Recheck | Digest | Install | Saved | Stop
 
 
 class PartHash:
-    """The SHA-1 of one part as its bytes arrive; `hashed` counts the bytes from its start without a gap."""
+    """The SHA-1 of one part as its bytes arrive; `hashed` counts the bytes from its start without a gap.
 
-    __slots__ = ("hashed", "received", "sha1")
+    `runs` are what has arrived, as (begin in the part, length), in any order.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("hashed", "received", "runs", "sha1")
+
+    def __init__(self, runs: list[tuple[int, int]]) -> None:
         self.sha1 = hashlib.sha1(usedforsecurity=False)
         self.hashed = 0
-        self.received = 0
+        self.received = sum([length for _, length in runs])
+        self.runs = runs
 
 
 class Writer(Worker):
@@ -108,7 +113,8 @@ class Writer(Worker):
             clean = not self._failed
         finally:
             self._feed.end()
-            self._ledger.end(clean=clean, halves={})
+            halves = {index: merged_runs(part.runs) for index, part in self._hashes.items() if part.runs}
+            self._ledger.end(clean=clean, halves=halves)
         self._report(ThreadEnded(self.name))
 
     def _fail(self, error: OrchestraError) -> None:
@@ -124,7 +130,7 @@ class Writer(Worker):
         storage, parts = self._storage, self._geometry.parts
         if storage.open_installed():
             stamp = self._stamp()
-            right, doubtful = self._look(installed=True)
+            right, doubtful, _ = self._look(installed=True)
             if self._is_told_to_stop():
                 return
             if right.count(1) == parts:
@@ -139,9 +145,12 @@ class Writer(Worker):
             text = f"{storage.part_path}: {storage.surplus_bytes} bytes too many: they were cut off"
             self._report(Notice(safe(text, 4096)))
         storage.check_room()
-        right, doubtful = self._look(installed=False) if held_bytes else (bytearray(parts), False)
+        right, doubtful, halves = (
+            self._look(installed=False) if held_bytes else (bytearray(parts), False, Halves())
+        )
         if not self._is_told_to_stop():
-            self._report(Checked(right, installed=False, doubtful=doubtful))
+            self._hashes = {index: PartHash(list(runs)) for index, runs in halves.items()}
+            self._report(Checked(right, installed=False, doubtful=doubtful, halves=halves))
             self._reserving = True
             self._ledger.begin()
 
@@ -151,15 +160,16 @@ class Writer(Worker):
         except OSError as error:
             raise StorageError(f"{self._storage.path}: cannot be looked at: {error}") from error
 
-    def _look(self, *, installed: bool) -> tuple[bytearray, bool]:
-        """Which parts of the open file are right, and whether that is only what the resume file says."""
+    def _look(self, *, installed: bool) -> tuple[bytearray, bool, Halves]:
+        """Which parts of the open file are right, whether that is only what the resume file says, and what it
+        says of parts that are half there."""
         recalled = self._ledger.recall(installed=installed)
         if recalled is not None:
-            return recalled[0], True
+            return recalled[0], True, recalled[1]
         right = self._check()
         if not self._is_told_to_stop():
             self._ledger.checked(right)
-        return right, False
+        return right, False, {}
 
     def _is_told_to_stop(self) -> bool:
         """Before Checked nobody sends anything else."""
@@ -293,17 +303,19 @@ class Writer(Worker):
             self._judge(index, digest, good, bad)
 
     def _hash_piece(self, index: int, begin: int, piece: memoryview, good: list[int], bad: list[int]) -> None:
-        length = self._geometry.part_length(index)
+        length, size = self._geometry.part_length(index), self._geometry.part_size_bytes
         part = self._hashes.get(index)
         if part is None:
-            part = self._hashes[index] = PartHash()
+            part = self._hashes[index] = PartHash([])
         if part.hashed == begin:
             part.sha1.update(piece)
             part.hashed += len(piece)
         part.received += len(piece)
+        if size >= LEAST_HALF_BYTES:
+            extend_runs(part.runs, begin, len(piece))
         if part.received == length:
             del self._hashes[index]
-            self._read_back(part, index * self._geometry.part_size_bytes, length)
+            self._read_back(part, index * size, length)
             self._judge(index, part.sha1.digest(), good, bad)
 
     def _read_back(self, part: PartHash, part_offset: int, length: int) -> None:
