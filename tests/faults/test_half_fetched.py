@@ -1,4 +1,4 @@
-"""A large part that was nearly there at a clean stop goes on where it was; if it is wrong, nobody is to blame."""
+"""What had come of a large part at a clean stop is not fetched again; if it is wrong, nobody is to blame."""
 
 from __future__ import annotations
 
