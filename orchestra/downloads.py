@@ -22,7 +22,7 @@ from orchestra.flights import Flights
 from orchestra.geometry import Geometry
 from orchestra.peer import Peer
 from orchestra.picker import Picker
-from orchestra.wire import BLOCK_BYTES, Blocks, BlockSpan, encode_cancels, encode_requests
+from orchestra.wire import BLOCK_BYTES, Blocks, BlockSpan, cut_views, encode_cancels, encode_requests
 
 MAX_DEPTH = 384
 """6 MiB outstanding: three landings full, which a fast link needs to have the next one ready in time."""
@@ -64,6 +64,7 @@ class Downloads:
         self._peers = peers
         self._ban = ban
         self._flights = Flights(geometry, picker, peers, forget)
+        self.resume = self._flights.resume
         self._asked_twice: set[int] = set()
         self.wasted_bytes = 0
         self.freed = False
@@ -222,15 +223,6 @@ class Downloads:
                 return free
         return []
 
-    def resume(self, index: int, runs: list[tuple[int, int]]) -> None:
-        """These runs of part `index` are on disk, whole blocks as (begin, length), unverified."""
-        first = self._geometry.key(index, 0)
-        lacking = set(range(first, first + self._geometry.part_blocks(index)))
-        for begin, length in runs:
-            offset = index * self._geometry.part_size_bytes + begin
-            lacking.difference_update(self._geometry.run_keys(offset, length) or ())
-        self._flights.resume(index, sorted(lacking))
-
     # Receiving
 
     def accept(self, peer: Peer, run: Blocks, now_s: float) -> list[Blocks]:
@@ -260,7 +252,7 @@ class Downloads:
                 break
             length = self._geometry.offset(key + 1) - offset
             if key in peer.outstanding and offset + length <= end:
-                views = _cut(run.views, offset - run.offset, length)
+                views = cut_views(run.views, offset - run.offset, length)
                 accepted.append((Blocks(offset, length, views), range(key, key + 1)))
             offset += length
         return accepted
@@ -403,14 +395,3 @@ class Downloads:
     def unsound(self) -> str:
         """What is wrong with the bookkeeping, empty when nothing: tests ask after each event."""
         return self._flights.unsound()
-
-
-def _cut(views: list[memoryview], start: int, length: int) -> list[memoryview]:
-    """The `length` bytes from `start` on of views that follow one another."""
-    found = []
-    for view in views:
-        if start < len(view) and length > 0:
-            found.append(view[start : start + length])
-            length -= len(found[-1])
-        start = max(0, start - len(view))
-    return found

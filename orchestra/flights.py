@@ -56,13 +56,20 @@ class Flights:
         self._of_part.update(dict.fromkeys(parts, flight))
         return flight
 
-    def resume(self, index: int, lacking: list[int]) -> None:
-        """Part `index` was on its way when we stopped last: only these blocks, at least one, are lacking.
+    def resume(self, index: int, runs: list[tuple[int, int]]) -> None:
+        """Part `index` was on its way when we stopped last: all but one block or more is on disk, unverified.
 
-        What is on disk is nobody's: should the part be wrong, it has no single author.
+        `runs`: whole blocks, as (begin in the part, length). They are nobody's: should the part be wrong, it
+        has no single author.
         """
         self._picker.mark_begun(index)
-        end = self._geometry.key(index, 0) + self._geometry.part_blocks(index)
+        first = self._geometry.key(index, 0)
+        end = first + self._geometry.part_blocks(index)
+        held: set[int] = set()
+        for begin, length in runs:
+            offset = index * self._geometry.part_size_bytes + begin
+            held.update(self._geometry.run_keys(offset, length) or ())
+        lacking = [key for key in range(first, end) if key not in held]
         parts = range(index, index + 1)
         flight = Flight(parts, None, end, end, len(lacking), lacking, {NOBODY})
         self._of_part[index] = flight

@@ -275,3 +275,14 @@ def encode_extended(extended_id: int, payload: bytes) -> bytes:
 
 
 PIECE_HEADER_BYTES = 13
+
+
+def cut_views(views: list[memoryview], start: int, length: int) -> list[memoryview]:
+    """The `length` bytes from `start` on of views that follow one another."""
+    found = []
+    for view in views:
+        if start < len(view) and length > 0:
+            found.append(view[start : start + length])
+            length -= len(found[-1])
+        start = max(0, start - len(view))
+    return found
