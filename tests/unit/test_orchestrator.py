@@ -800,3 +800,69 @@ def test_it_never_asks_to_be_woken_in_the_past() -> None:
     stage.tell(Checked(bytearray(PARTS), installed=False))
     stage.it.tick(stage.now_s)
     assert stage.it.wake_at_s > stage.now_s, "there is no port yet, but an announce is due"
+
+
+# Parts that go bad
+
+
+def test_a_part_that_goes_bad_during_a_download_is_withdrawn_and_comes_anew() -> None:
+    stage = Stage()
+    stage.begin(0, 1)
+    assert stage.digests() == [Digest(2 * PART_BYTES)]
+    stage.answer(SEEDER)
+    peer = stage.seeder()
+    link_of(peer).said()
+    stage.tell(ReadFailed(99, [(0, 0, 5)], [0], "it is gone"))
+    assert stage.writer.take() == [Lost(0)]
+    assert 0 not in stage.it.swarm.picker.have
+    assert not any(isinstance(message, Notice) for message in stage.main)
+    stage.deliver_all(peer)
+    stage.tell(PartsWritten([0], []))
+    assert stage.digests() == [Digest(2 * PART_BYTES)]
+    stage.tell(PartsWritten([2], []))
+    assert stage.digests() == [Digest(len(DATA))]
+
+
+def test_a_digest_of_what_has_gone_bad_since_installs_nothing() -> None:
+    stage = Stage()
+    stage.begin(0, 1, 2)
+    stage.writer.clear()
+    stage.tell(ReadFailed(99, [(1, 0, 5)], [1], "it is gone"), Digested(SHA1))
+    assert stage.writer.take() == [Lost(1)]
+
+
+def test_a_recheck_that_finds_a_bad_part_fetches_it_and_blames_nobody() -> None:
+    stage = Stage()
+    peer = stage.download()
+    stage.tell(Digested(bytes(20)))
+    stage.writer.clear()
+    link_of(peer).said()
+    stage.tell(Checked(bytearray([1, 0, 1]), installed=False))
+    assert stage.writer.take() == [Lost(1)]
+    assert stage.it.phase is Phase.ACTIVE
+    assert stage.it.swarm.picker.missing == 1
+
+
+def test_a_peer_that_takes_a_part_back_is_not_asked_for_it_any_more() -> None:
+    stage = Stage()
+    stage.begin()
+    stage.answer(SEEDER)
+    peer = stage.seeder()
+    owed = {key // 2 for key in peer.outstanding}
+    assert owed == {0, 1, 2}
+    stage.hear(peer, Extended(3, (1).to_bytes(4, "big")))
+    assert 1 not in peer.have
+    assert {key // 2 for key in peer.outstanding} == {0, 2}
+    assert stage.it.swarm.picker.missing == 1
+    stage.hear(peer, Extended(3, (1).to_bytes(4, "big")), Haves([1]))
+    assert {key // 2 for key in peer.outstanding} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("index", [PARTS, 2**32 - 1])
+def test_a_part_that_there_is_not_cannot_be_taken_back(index: int) -> None:
+    stage = Stage()
+    stage.begin()
+    stage.answer(SEEDER)
+    peer = stage.seeder()
+    stage.hear(peer, Extended(3, index.to_bytes(4, "big")))
+    assert link_of(peer).closed
