@@ -68,6 +68,9 @@ def half_of(file: Path, folder: Path, name: str) -> Path:
 
 
 def _ours(stage: Stage, composition: Composition, folder: Path, conductor: Address) -> Process:
+    # Without the resume file of an earlier run, which would be believed: here all is to be hashed.
+    for hint in folder.glob(".*.resume"):
+        hint.unlink()
     return start_member(stage, composition.write_orch(stage.folder, conductor), folder, "member")
 
 

@@ -7,10 +7,12 @@ from the calling thread only. Memory is two buffers and one byte a part.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -23,6 +25,10 @@ from orchestra.scorelines import SHA1_BYTES
 from orchestra.worker import ThreadCrashed, Worker
 
 _BUFFER_BYTES = 1 << 21
+SAMPLE_PARTS = 16
+SAMPLE_BYTES = 32 << 20
+"""A sample is no larger, but for a part that is."""
+ReadAt = Callable[[Sequence[memoryview], int], None]
 
 
 def check_parts(
@@ -59,6 +65,30 @@ def check_open_file(
     helper.raise_crash()
     on_progress(sum(check.looked_at_bytes))
     return check.right
+
+
+def part_is_right(read: ReadAt, score: Score, index: int, memory: memoryview) -> bool:
+    """Hash one part, through `memory`. `read` fills views from an offset on; what it raises goes on."""
+    sha1 = hashlib.sha1(usedforsecurity=False)
+    offset, left = index * score.part_size_bytes, score.part_length(index)
+    while left:
+        piece = memory[:left]
+        read([piece], offset)
+        sha1.update(piece)
+        offset += len(piece)
+        left -= len(piece)
+    return sha1.digest() == score.part_sha1(index)
+
+
+def sample_is_right(read: ReadAt, score: Score, right: bytearray, rng: random.Random) -> bool:
+    """Hash a few of the parts that are said to be right: False when one is not, or cannot be read."""
+    said = [index for index, good in enumerate(right) if good]
+    count = min(SAMPLE_PARTS, len(said), max(1, SAMPLE_BYTES // score.part_size_bytes))
+    buffer = memoryview(bytearray(min(_BUFFER_BYTES, score.part_size_bytes)))
+    try:
+        return all(part_is_right(read, score, index, buffer) for index in rng.sample(said, count))
+    except (OSError, EOFError):
+        return False
 
 
 class _Check:

@@ -13,6 +13,7 @@ from orchestra.bitfield import Bitfield
 from orchestra.downloads import Downloads
 from orchestra.errors import RemoteProtocolError
 from orchestra.extension import (
+    DONT_HAVE_ID,
     HANDSHAKE_ID,
     PEX_ID,
     UPLOAD_ONLY_ID,
@@ -88,7 +89,7 @@ class Conversation:
 
     def _hello(self, peer: Peer, listen_port: int) -> bytes:
         # A peer to whom we show little must not take us for one that has and wants nothing.
-        peer.told_upload_only = self._picker.have.complete and not self._service.hides_from(peer)
+        peer.told_upload_only = self._picker.wants_nothing and not self._service.hides_from(peer)
         hello = encode_extension_handshake(
             port=listen_port,
             max_requests=MAX_ASKED,
@@ -99,7 +100,7 @@ class Conversation:
 
     def tell_wants(self, peers: Iterable[Peer], listen_port: int, now_s: float) -> None:
         """Once we are complete: tell those who do not know yet that we want nothing (BEP 21)."""
-        if not self._picker.have.complete:
+        if not self._picker.wants_nothing:
             return
         for peer in peers:
             if peer.told_upload_only or not peer.speaks_extensions or peer.closing:
@@ -197,10 +198,27 @@ class Conversation:
         if extended_id == HANDSHAKE_ID:
             self._got_extension_handshake(peer, payload, now_s)
         elif extended_id == PEX_ID:
-            self._exchange.heard(peer, payload, now_s, complete=self._picker.have.complete)
+            self._exchange.heard(peer, payload, now_s, complete=self._picker.wants_nothing)
         elif extended_id == UPLOAD_ONLY_ID and len(payload) == 1:
             peer.upload_only = payload != b"\0"
+        elif extended_id == DONT_HAVE_ID and len(payload) == 4:
+            self._got_dont_have(peer, int.from_bytes(payload, "big"))
         self.show_interest(peer, now_s)
+
+    def _got_dont_have(self, peer: Peer, index: int) -> None:
+        """It has lost a part (BEP 54)."""
+        if index >= self._geometry.parts:
+            raise RemoteProtocolError(f"part {index}, but there are {self._geometry.parts}")
+        if peer.have.remove(index):
+            if peer.counted:
+                self._picker.discount_part(index)
+            peer.wanted_parts -= index not in self._picker.have
+            self._downloads.not_had(peer, index)
+
+    def tell_lost(self, peer: Peer, index: int, now_s: float) -> None:
+        """We have lost a part: say so where it is understood."""
+        if peer.dont_have_id and not peer.closing:
+            peer.say(encode_extended(peer.dont_have_id, index.to_bytes(4, "big")), now_s)
 
     def _got_extension_handshake(self, peer: Peer, payload: bytes, now_s: float) -> None:
         peer.hellos += 1
@@ -213,23 +231,26 @@ class Conversation:
         peer.our_host = hello.our_host or peer.our_host
         if hello.upload_only is not None:
             peer.upload_only = hello.upload_only
+        if hello.dont_have_id is not None:
+            peer.dont_have_id = hello.dont_have_id
         if hello.pex_id is not None:
             self._exchange.agreed(peer, hello.pex_id, now_s)
         _log.info("%s is %s%s", peer.host, peer.client, ", wants nothing" if peer.upload_only else "")
 
     def is_over(self, peer: Peer) -> bool:
         """True when neither side can gain from the other."""
-        return self._picker.have.complete and (peer.have.complete or peer.upload_only)
+        return self._picker.wants_nothing and (peer.have.complete or peer.upload_only)
 
     def show_interest(self, peer: Peer, now_s: float) -> None:
         """Tell the peer when it has something for us; two that want nothing have nothing more to say."""
         if self._geometry.parts and self.is_over(peer):
             peer.close("both are complete" if peer.have.complete else "neither wants anything")
             return
-        if peer.wanted_parts > 0 and not peer.interesting:
+        wants_nothing = self._picker.wants_nothing
+        if peer.wanted_parts > 0 and not peer.interesting and not wants_nothing:
             peer.interesting = True
             peer.say(encode_state(MessageId.INTERESTED), now_s)
-        elif self._picker.have.complete:
+        elif wants_nothing:
             self._lose_interest(peer, now_s)
 
     def settle_interest(self, peers: Iterable[Peer], now_s: float) -> None:

@@ -72,6 +72,15 @@ class DigestFeed:
             self._fed_bytes = 0
         self._spoilt = True
 
+    def part_was_lost(self, offset: int) -> None:
+        """What was right at byte `offset` is not any more: all is hashed anew, from disk."""
+        self._ready_bytes = min(self._ready_bytes, offset)
+        self._finished = False
+        if self._fed_bytes:
+            self._digest.put(Spoilt())
+            self._fed_bytes = 0
+        self._spoilt = True
+
     def end(self) -> None:
         """Nothing is passed on any more that would have to be given back."""
         self._digest.put(Stop())

@@ -38,10 +38,6 @@ AHEAD_S = 0.15
 """How much to have asked of a peer beyond what the time that it takes to answer calls for."""
 SEARCH_S = 0.1
 """How long to leave an idle peer alone for whom nothing was found among what others were asked for."""
-HAND_OVER_S = 0.25
-"""After so long an idle peer takes over what another one was asked for and has not begun to send."""
-ANSWER_S = 1.0
-"""How long to wait for what a peer says to that, before another one is asked all the same."""
 
 
 class Downloads:
@@ -65,6 +61,7 @@ class Downloads:
         self._peers = peers
         self._ban = ban
         self._flights = Flights(geometry, picker, peers, forget)
+        self.resume = self._flights.resume
         self._asked_twice: set[int] = set()
         self._ending_since_s: float | None = None
         self.wasted_bytes = 0
@@ -120,7 +117,7 @@ class Downloads:
         self.freed = False
         if self._picker.missing:
             self._ending_since_s = None
-        if not self._picker.have.complete:
+        if not self._picker.wants_nothing:
             for peer in self._peers.values():
                 self.fill(peer, now_s)
 
@@ -169,33 +166,20 @@ class Downloads:
         the other only, while those who have got it idle. Who speaks BEP 6 says whether it has begun to send:
         so it is recalled first, and nothing is sent twice.
         """
-        best: Flight | None = None
-        for flight in self._flights.all():
-            # Twice as long each time: what is taken from one queue to the end of the next one never comes.
-            due_s = flight.asked_at_s + HAND_OVER_S * 2**flight.moves
-            if flight.recalled_at_s:
-                due_s = flight.recalled_at_s + ANSWER_S
-            if now_s < due_s or (best and best.asked_at_s <= flight.asked_at_s):
-                continue
-            if all(map(peer.gives, flight.parts)) and self._may_be_handed_over(flight):
-                best = flight
-        if best is None or best.owner is None:
+        flight = self._flights.longest_waiting(peer, self._asked_twice, now_s)
+        if flight is None or flight.owner is None:
             return None
-        owner, asked = self._peers[best.owner], self._flights.asked(best)
-        if owner.fast is not None and not best.recalled_at_s and not owner.closing:
-            best.recalled_at_s = now_s
-            best.recalled_for = peer.key
-            owner.link.send(encode_cancels(self._geometry.spans(asked)))
-            return None
+        owner, asked = self._peers[flight.owner], self._flights.asked(flight)
+        if not flight.recalled_at_s:
+            self._say_cancels(owner, asked)
+            if owner.fast is not None and not owner.closing:
+                flight.recalled_at_s = now_s
+                flight.recalled_for = peer.key
+                return None
         owner.outstanding.difference_update(asked)
-        if asked:
-            self._cancel(owner, asked)
-        self._flights.move(best, peer)
-        return best
-
-    def _may_be_handed_over(self, flight: Flight) -> bool:
-        asked = range(self._geometry.key(flight.parts.start, 0), flight.end)
-        return self._flights.untouched(flight) and self._asked_twice.isdisjoint(asked)
+        owner.unanswered += len(asked)
+        self._flights.move(flight, peer)
+        return flight
 
     @staticmethod
     def _adopt(flight: Flight, peer: Peer) -> Flight:
@@ -283,7 +267,10 @@ class Downloads:
     def _cancel(self, peer: Peer, keys: list[int]) -> None:
         """Take requests back that are not counted as outstanding any more."""
         peer.unanswered += len(keys)
-        if not peer.closing:
+        self._say_cancels(peer, keys)
+
+    def _say_cancels(self, peer: Peer, keys: list[int]) -> None:
+        if keys and not peer.closing:
             peer.link.send(encode_cancels(self._geometry.spans(keys)))
 
     def _pace(self, peer: Peer, blocks: int, now_s: float) -> None:
@@ -364,6 +351,17 @@ class Downloads:
             peer.snubbed = True
         self._flights.withdraw(peer, [key for key in keys if key not in given_up])
         self._release(peer)
+
+    def not_had(self, peer: Peer, index: int) -> None:
+        """`peer` has lost part `index` (BEP 54): what it owes us of it may be asked of others.
+
+        If it speaks BEP 6, it will reject what was asked of it all the same.
+        """
+        keys = [key for key in peer.outstanding if self._geometry.part_of(key) == index]
+        peer.unanswered += len(keys)
+        if keys or peer.engaged:
+            self._flights.withdraw(peer, sorted(keys))
+            self._release(peer)
 
     def _release(self, peer: Peer) -> None:
         """Others may go on with what `peer` has begun."""

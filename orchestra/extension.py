@@ -23,6 +23,9 @@ UPLOAD_ONLY_ID = 2
 """What peers are to call a message that consists of one byte, `upload_only` alone: libtorrent says so."""
 LEAST_REQQ, MOST_REQQ = 1, 2000
 
+DONT_HAVE_ID = 3
+"""What peers are to call an `lt_donthave` message (BEP 54): a part, 4 bytes, that they have lost."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExtensionHandshake:
@@ -30,6 +33,7 @@ class ExtensionHandshake:
 
     `upload_only`: it wants nothing (BEP 21). `our_host`: our address as it sees it.
     `pex_id`: what it calls a `ut_pex` message (BEP 11), 0 when it takes none any more.
+    `dont_have_id`: the same for `lt_donthave` (BEP 54).
     """
 
     client: str = ""
@@ -38,6 +42,7 @@ class ExtensionHandshake:
     upload_only: bool | None = None
     our_host: str = ""
     pex_id: int | None = None
+    dont_have_id: int | None = None
 
 
 def encode_extension_handshake(
@@ -46,7 +51,7 @@ def encode_extension_handshake(
     """Our handshake: our listening port, how many requests may wait, the peer's address as we see it,
     and that we want nothing (BEP 21), if that is so."""
     fields: dict[bytes, object] = {
-        b"m": {b"upload_only": UPLOAD_ONLY_ID, b"ut_pex": PEX_ID},
+        b"m": {b"lt_donthave": DONT_HAVE_ID, b"upload_only": UPLOAD_ONLY_ID, b"ut_pex": PEX_ID},
         b"p": port,
         b"reqq": max_requests,
         b"v": CLIENT.encode(),
@@ -71,15 +76,21 @@ def decode_extension_handshake(payload: bytes) -> ExtensionHandshake:
     max_requests = fields.get(b"reqq")
     upload_only = fields.get(b"upload_only")
     names = fields.get(b"m")
-    pex_id = names.get(b"ut_pex") if isinstance(names, dict) else None
     return ExtensionHandshake(
         client=client.decode("utf-8", "replace") if isinstance(client, bytes) else "",
         port=port if isinstance(port, int) and 0 < port < 65536 else 0,
         max_requests=min(max(max_requests, LEAST_REQQ), MOST_REQQ) if isinstance(max_requests, int) else 0,
         upload_only=bool(upload_only) if isinstance(upload_only, int) else None,
         our_host=_host(fields.get(b"yourip")),
-        pex_id=pex_id if isinstance(pex_id, int) and 0 <= pex_id < 256 else None,
+        pex_id=_id(names, b"ut_pex"),
+        dont_have_id=_id(names, b"lt_donthave"),
     )
+
+
+def _id(names: object, message: bytes) -> int | None:
+    """What a peer calls a message, None when it said nothing of it."""
+    number = names.get(message) if isinstance(names, dict) else None
+    return number if isinstance(number, int) and 0 <= number < 256 else None
 
 
 def _host(packed: object) -> str:

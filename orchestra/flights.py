@@ -13,6 +13,14 @@ from orchestra.geometry import Geometry, neighbours
 from orchestra.peer import Peer
 from orchestra.picker import PartState, Picker
 
+NOBODY = 0
+"""A key that no peer has."""
+
+HAND_OVER_S = 0.25
+"""After so long an idle peer takes over what another one was asked for and has not begun to send."""
+ANSWER_S = 1.0
+"""How long to wait for what a peer says to that, before another one is asked all the same."""
+
 
 class Flights:
     """Every part in flight or being checked, and its flight.
@@ -52,6 +60,25 @@ class Flights:
         flight = Flight(parts, owner, first, end, end - first)
         self._of_part.update(dict.fromkeys(parts, flight))
         return flight
+
+    def resume(self, index: int, runs: list[tuple[int, int]]) -> None:
+        """Part `index` was on its way when we stopped last: all but one block or more is on disk, unverified.
+
+        `runs`: whole blocks, as (begin in the part, length). They are nobody's: should the part be wrong, it
+        has no single author.
+        """
+        self._picker.mark_begun(index)
+        first = self._geometry.key(index, 0)
+        end = first + self._geometry.part_blocks(index)
+        held: set[int] = set()
+        for begin, length in runs:
+            offset = index * self._geometry.part_size_bytes + begin
+            held.update(self._geometry.run_keys(offset, length) or ())
+        lacking = [key for key in range(first, end) if key not in held]
+        parts = range(index, index + 1)
+        flight = Flight(parts, None, end, end, len(lacking), lacking, {NOBODY})
+        self._of_part[index] = flight
+        self.orphans.append(flight)
 
     def arrived(self, keys: range, source: int) -> None:
         """The peer `source` has sent these blocks, which it owed us."""
@@ -105,6 +132,25 @@ class Flights:
         flight.moves += 1
         flight.owner = taker.key
         taker.to_ask.append(flight)
+
+    def longest_waiting(self, taker: Peer, asked_twice: set[int], now_s: float) -> Flight | None:
+        """What was asked of another peer longest ago, has waited long enough, and `taker` could give instead.
+
+        Nothing of it has come, and nothing was asked of a second peer.
+        """
+        best: Flight | None = None
+        for flight in self.all():
+            # Twice as long each time: what is taken from one queue to the end of the next one never comes.
+            due_s = flight.asked_at_s + HAND_OVER_S * 2**flight.moves
+            if flight.recalled_at_s:
+                due_s = flight.recalled_at_s + ANSWER_S
+            if now_s < due_s or (best and best.asked_at_s <= flight.asked_at_s):
+                continue
+            if not all(map(taker.gives, flight.parts)) or not self.untouched(flight):
+                continue
+            if asked_twice.isdisjoint(range(self._geometry.key(flight.parts.start, 0), flight.end)):
+                best = flight
+        return best
 
     def asked(self, flight: Flight) -> list[int]:
         """Its blocks that were asked for."""

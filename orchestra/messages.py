@@ -1,14 +1,13 @@
 """Everything that one thread says to another, in one place.
 
-Frozen, slotted dataclasses. Messages up to the orchestrator may block the
-sender (that is TCP's back-pressure); messages down never block. On the hot
-path one message carries a whole buffer, never one block. docs/threads.md
-lists who sends what to whom, and the bounds of each queue.
+Messages up to the orchestrator may block the sender (that is TCP's
+back-pressure); messages down never block. On the hot path one message carries
+a whole buffer. docs/threads.md lists who sends what, and each queue's bounds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from orchestra.errors import OrchestraError
@@ -17,6 +16,12 @@ from orchestra.wire import Blocks, BlockSpan, Handshake, Message
 
 Address = tuple[str, int]
 """Host (a literal or a name) and port."""
+
+Stamp = tuple[int, ...]
+"""What tells whether a file was changed: another one when it was."""
+
+Halves = dict[int, list[tuple[int, int]]]
+"""For each part that was half fetched: runs of whole blocks on disk, as (begin in the part, length)."""
 
 
 class Inbox(Protocol):
@@ -165,7 +170,24 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """The composition is whole and right: make it durable and give it its name."""
+    """The composition is whole and right: make it durable and give it its name.
+
+    `kept`: it will be shared on, so that the next start had better know that it is right.
+    """
+
+    kept: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Part `index`, which was right, is not any more, or cannot be read: it will come anew."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """All parts should be right, but the whole is not: hash each part again, and say so with Checked."""
 
 
 # Writer -> orchestrator
@@ -181,11 +203,16 @@ class CheckProgress:
 @dataclass(frozen=True, slots=True)
 class Checked:
     """At start: what is on disk. `right` has one byte a part, 1 for a right one;
-    `installed` when the composition stands under its own name already.
+    `installed` when the composition stands under its own name already. `doubtful`: the resume file says so,
+    and only a sample was looked at. `stamp`: how an installed file stood before it was checked. `halves`:
+    what there is of parts that are not whole, unchecked.
     """
 
     right: bytearray
     installed: bool
+    doubtful: bool = False
+    stamp: Stamp | None = None
+    halves: Halves = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +225,10 @@ class PartsWritten:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """NAME is there, complete and durable."""
+    """NAME is there, complete and durable; `stamp`: how it stands."""
 
     path: str
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +251,36 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """What the reader must not take on trust. `doubtful`: one byte a part, 1 for those to be verified before
+    they are sent for the first time. `stamp`, once nobody has anything to write: how the file stood when it
+    was right; when it stands otherwise all parts are doubtful.
+    """
+
+    doubtful: bytearray
+    stamp: Stamp | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ReadFailed:
-    """Part `index` cannot be read: nothing of this Read was sent."""
+    """Nothing of this Read was sent: parts `lost` cannot be read, or are not right any more."""
 
     key: int
-    index: int
+    blocks: list[BlockSpan]
+    lost: list[int]
     reason: str
+
+
+# Keeper -> writer
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The resume file was written, or could not be: `problem` says why then. `failed`: the data could not."""
+
+    took_s: float
+    problem: str = ""
+    failed: OrchestraError | None = None
 
 
 # Orchestrator -> writer -> digest; digest -> orchestrator

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from orchestra.doorway import MAX_PEERS, Links
-from orchestra.errors import NetworkError, ScoreError, StorageError
+from orchestra.errors import NetworkError, ScoreError
 from orchestra.gauge import Gauge
 from orchestra.geometry import Geometry
 from orchestra.messages import (
@@ -29,18 +29,17 @@ from orchestra.messages import (
     Checked,
     CheckProgress,
     Complete,
-    Digest,
     Digested,
     DiskFailed,
     Ended,
     Inbox,
-    Install,
     Installed,
     LinkClosed,
     LinkUp,
     Listen,
     ListenFailed,
     Listening,
+    Lost,
     Notice,
     PartsWritten,
     Quit,
@@ -49,9 +48,11 @@ from orchestra.messages import (
     Starved,
     Stop,
     ThreadEnded,
+    Watch,
 )
 from orchestra.schedule import AnnounceSchedule
 from orchestra.swarm import Swarm
+from orchestra.wholefile import WholeFile
 from orchestra.worker import ThreadCrashed
 
 TICK_S = 1.0
@@ -128,8 +129,9 @@ class Orchestrator:
         self._schedule = AnnounceSchedule(now_s, rng)
         self._began_s = now_s
         self._installed = False
-        self._prefix_parts = 0
-        self._digested_bytes = 0
+        self._whole = WholeFile(
+            task.geometry, self.swarm.picker.have, task.sha1, path=task.path, kept=task.seed
+        )
         self._running = set(ports.threads)
         self._next_tick_s = now_s
         self._gauge = Gauge(self.swarm, task.geometry, now_s)
@@ -169,15 +171,16 @@ class Orchestrator:
                 self._announced(message, now_s)
             case AnnounceFailed(_, reason):
                 self._announce_failed(reason, now_s)
-            case ReadFailed(_, index, reason):
-                self._read_failed(index, reason, now_s)
-            case CheckProgress():
+            case ReadFailed():
+                self._lose(message, now_s)
+            case CheckProgress() | Notice():
                 self._ports.main.put(message)
-            case Checked(right, installed):
-                self._checked(right, installed, now_s)
+            case Checked():
+                self._checked(message, now_s)
             case Digested(sha1):
                 self._digested(sha1, now_s)
-            case Installed(path):
+            case Installed(path, stamp):
+                self._ports.reader.put(Watch(bytearray(), stamp))
                 self._complete(path, now_s)
             case Listening(host, port):
                 self._listening(host, port, now_s)
@@ -218,17 +221,24 @@ class Orchestrator:
 
     # Starting
 
-    def _checked(self, right: bytearray, installed: bool, now_s: float) -> None:
+    def _checked(self, checked: Checked, now_s: float) -> None:
         if self.phase is not Phase.CHECKING:
+            self._rechecked(checked.right, now_s)
             return
-        for index, good in enumerate(right):
+        for index, good in enumerate(checked.right):
             if good:
                 self.swarm.picker.mark_have(index)
+        for index, runs in checked.halves.items():
+            self.swarm.downloads.resume(index, runs)
+        if checked.installed or checked.doubtful:
+            doubtful = checked.right if checked.doubtful else bytearray()
+            self._ports.reader.put(Watch(bytearray(doubtful), checked.stamp))
         self.phase = Phase.ACTIVE
         self.swarm.sourced_at_s = now_s
         self.swarm.doorway.book.add(self._task.members, now_s, by_hand=True)
         self._ports.listener.put(Listen())
-        if installed:
+        if checked.installed:
+            self._whole.final = True
             self._complete(self._task.path, now_s)
         else:
             self._digest_more()
@@ -250,23 +260,44 @@ class Orchestrator:
 
     def _digest_more(self) -> None:
         """Let the whole-file hash follow the parts that are there without a gap from the start."""
-        have, parts = self.swarm.picker.have, self._task.geometry.parts
-        while self._prefix_parts < parts and self._prefix_parts in have:
-            self._prefix_parts += 1
-        geometry = self._task.geometry
-        ready_bytes = min(self._prefix_parts * geometry.part_size_bytes, geometry.size_bytes)
-        if ready_bytes > self._digested_bytes or self._prefix_parts == parts:
-            self._digested_bytes = ready_bytes
-            self._ports.writer.put(Digest(ready_bytes))
+        digest = self._whole.digest_more()
+        if digest is not None:
+            self._ports.writer.put(digest)
 
     def _digested(self, sha1: bytes, now_s: float) -> None:
-        if self.phase is not Phase.ACTIVE or not self.swarm.complete:
+        if self.phase is not Phase.ACTIVE:
             return
-        if sha1 == self._task.sha1:
-            self._ports.writer.put(Install())
+        try:
+            order = self._whole.digested(sha1)
+        except ScoreError as error:
+            self._stop("error", error, now_s)
             return
-        text = "every part is right, but the whole is not what line 3 says: ask for a right .orch file"
-        self._stop("error", ScoreError(text), now_s)
+        if order is not None:
+            self._ports.writer.put(order)
+
+    def _rechecked(self, right: bytearray, now_s: float) -> None:
+        if self.phase is not Phase.ACTIVE:
+            return
+        try:
+            self._lose(ReadFailed(0, [], self._whole.rechecked(right), "wrong on disk"), now_s)
+        except ScoreError as error:
+            self._stop("error", error, now_s)
+
+    def _lose(self, message: ReadFailed, now_s: float) -> None:
+        """Parts are not right any more. As long as the file is ours they come anew; NAME is not touched."""
+        if self.phase is not Phase.ACTIVE:
+            return
+        lost = self.swarm.read_failed(message, now_s, fetch=not self._whole.final)
+        if not lost:
+            return
+        _log.warning("parts %s are lost: %s", lost, message.reason)
+        for index in lost:
+            self._ports.writer.put(Lost(index))
+        news = self._whole.lost(lost)
+        if news:
+            self._ports.main.put(Notice(news))
+        if self._whole.final and not self.swarm.picker.have.count:
+            self._stop("error", None, now_s)
 
     def _complete(self, path: str, now_s: float) -> None:
         self._installed = True
@@ -286,11 +317,6 @@ class Orchestrator:
         progress = self._gauge.read(now_s)
         if progress is not None:
             self._ports.main.put(progress)
-
-    def _read_failed(self, index: int, reason: str, now_s: float) -> None:
-        if self.phase is Phase.ACTIVE:
-            error = StorageError(f"part {index} of {self._task.path} cannot be read any more: {reason}")
-            self._stop("error", error, now_s)
 
     # The network
 
@@ -346,7 +372,7 @@ class Orchestrator:
             if error is not None and self._end is not None and not self._end.complete:
                 self._end = Ended(self._end.reason, complete=False, error=self._end.error or error)
             return
-        self._end = Ended(reason, complete=self._installed, error=error)
+        self._end = Ended(reason, complete=self._installed, error=error or self._whole.damage)
         self.phase = Phase.STOPPING
         self._stop_by_s = now_s + STOPPING_S
         # The conductor first: it takes longest. Then nobody new, nobody old; the disk last, so that

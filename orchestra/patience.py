@@ -23,6 +23,7 @@ class Patience:
         self._left -= cost
         if self._left < 0:
             # Only now does time matter: nearly everybody stays below.
-            self._left = min(self._most, self._left + self._again_s * (now_s - self._since_s))
+            gained = self._again_s * (now_s - self._since_s)
+            self._left = min(self._most, self._left + cost + gained) - cost
             self._since_s = now_s
         return self._left >= 0

@@ -66,6 +66,8 @@ class Peer:
     """Where it may be dialled, if it said so (BEP 10)."""
     our_host: str = ""
     """Our address as it sees it, if it said so (BEP 10)."""
+    dont_have_id: int = 0
+    """What it calls an `lt_donthave` message (BEP 54), 0 if it takes none."""
     fast: Fast | None = None
     """What the fast extension adds, where both sides speak it (BEP 6)."""
     max_requests: int = 250

@@ -23,12 +23,16 @@ SETS_FIRST_PARTS = 65_536
 
 
 class PartState(IntEnum):
-    """Where a part stands. MISSING -> IN_FLIGHT -> CHECKING -> HAVE, or back to MISSING."""
+    """Where a part stands. MISSING -> IN_FLIGHT -> CHECKING -> HAVE, or back to MISSING.
+
+    GONE is what has gone bad in a file that is the user's already: it will not come anew.
+    """
 
     MISSING = 0
     IN_FLIGHT = 1
     CHECKING = 2
     HAVE = 3
+    GONE = 4
 
 
 MISSING = int(PartState.MISSING)
@@ -56,6 +60,7 @@ class Picker:
         self._buckets = [array("I", range(parts))]
         self._places = array("I", range(parts))
         self._first_missing = 0
+        self._gone = 0
 
     # The state of parts
 
@@ -67,6 +72,21 @@ class Picker:
     def missing(self) -> int:
         """Parts that nobody has been asked for."""
         return self._missing.count
+
+    @property
+    def wants_nothing(self) -> bool:
+        """True when there is nothing to fetch: we have all, or what we lack is GONE."""
+        return self.have.count + self._gone == self.parts
+
+    def mark_gone(self, index: int) -> None:
+        """A part that we had is not right any more, and nobody may write it."""
+        self.have.remove(index)
+        self._states[index] = PartState.GONE
+        self._gone += 1
+
+    def mark_begun(self, index: int) -> None:
+        """Some of a part was found on disk, not verified: it is IN_FLIGHT."""
+        self._take(range(index, index + 1))
 
     def mark_have(self, index: int) -> None:
         """A part was found on disk, and verified."""
@@ -116,6 +136,13 @@ class Picker:
             self._change_availability(index, 1)
         else:
             self._availability[index] += 1
+
+    def discount_part(self, index: int) -> None:
+        """A counted peer has one part less."""
+        if self._states[index] == MISSING:
+            self._change_availability(index, -1)
+        else:
+            self._availability[index] -= 1
 
     def availability(self, index: int) -> int:
         """How many counted peers have part `index`."""

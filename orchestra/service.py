@@ -134,9 +134,15 @@ class Service:
         assert sharer is not None
         for peer in self._peers.values():
             hidden = [] if peer.closing else sharer.hidden(peer.key, peer.have)
+            hidden = [index for index in hidden if index in self._picker.have]
             if hidden:
                 peer.say(encode_haves(hidden), now_s)
         self.rechoke(now_s)
+
+    def lost(self, now_s: float) -> None:
+        """We do not have all any more: what we still have is for everybody."""
+        if self._sharer is not None:
+            self._show_all(now_s)
 
     # Slots
 
@@ -220,7 +226,7 @@ class Service:
             for peer in self._peers.values()
             if peer.interested and not peer.closing
         ]
-        return self._choker.decide(standings, complete=self._picker.have.complete, new_round=new_round)
+        return self._choker.decide(standings, complete=self._picker.wants_nothing, new_round=new_round)
 
     def _choose_by_offers(self, sharer: Sharer) -> set[int]:
         present = [peer for peer in self._peers.values() if not peer.closing]

@@ -136,9 +136,9 @@ class Session:
         report = self._orders.put
         self._connector = Connector(identity, report)
         self._listener = Listener(port, report)
-        self._reader = Reader(storage, geometry, MAX_PEERS * READS_AT_ONCE, report)
+        self._reader = Reader(storage, score, MAX_PEERS * READS_AT_ONCE, report)
         self._digest = DigestWorker(report)
-        self._writer = Writer(storage, score, self._digest.inbox, report)
+        self._writer = Writer(storage, score, self._digest.inbox, report, kept=seed)
         self._announcer = Announcer(score.conductors, score.info_hash, peer_id=peer_id, report=report)
         self._workers: list[Worker] = [
             self._listener,

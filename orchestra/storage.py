@@ -19,7 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestra.errors import BusyError, StorageError
+from orchestra.messages import Stamp
 from orchestra.positioned import read_at, write_at
+from orchestra.resume import sync_folder
 
 if sys.platform == "win32":
     import msvcrt
@@ -53,10 +55,13 @@ class Storage:
     def __init__(self, folder: Path, name: str, size_bytes: int, *, force: bool = False) -> None:
         self.path = folder / name
         self.part_path = folder / f"{name}.part"
+        self.resume_path = folder / f".{name}.resume"
         self.size_bytes = size_bytes
         self._force = force
         self._fd = -1
         self._reserved_bytes = 0
+        self.surplus_bytes = 0
+        """How many bytes too many NAME.part had, which were cut off."""
         # Only for systems where an open file cannot be renamed: keeps readers away meanwhile.
         self._renaming = threading.Lock()
 
@@ -114,7 +119,8 @@ class Storage:
         try:
             status = os.fstat(fd)
             self._claim(fd, status)
-            if status.st_size > self.size_bytes:
+            self.surplus_bytes = max(0, status.st_size - self.size_bytes)
+            if self.surplus_bytes:
                 os.ftruncate(fd, self.size_bytes)
         except OSError as error:
             os.close(fd)
@@ -204,6 +210,34 @@ class Storage:
         except OSError as error:
             raise storage_error(self.part_path, error, "writing") from error
 
+    def status(self) -> os.stat_result:
+        """How the open file stands now. Raises OSError."""
+        return os.fstat(self._fd)
+
+    def stamp(self) -> Stamp:
+        """What tells whether the open file was changed: another one when it was. Raises OSError."""
+        status = os.fstat(self._fd)
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+    def sync(self) -> None:
+        """Put what was written on the disk itself: no power cut takes it then. Raises StorageError."""
+        try:
+            getattr(os, "fdatasync", os.fsync)(self._fd)
+        except OSError as error:
+            raise storage_error(self.part_path, error, "writing to the disk") from error
+
+    def sync_found(self) -> None:
+        """The same for a file that somebody else wrote, where the system does it on one open for reading."""
+        with contextlib.suppress(OSError):
+            os.fsync(self._fd)
+
+    def is_at(self, path: Path) -> bool:
+        """True while `path` is the open file's name."""
+        try:
+            return os.path.samestat(os.lstat(path), os.fstat(self._fd))
+        except OSError:
+            return False
+
     # Ending
 
     def install(self) -> Path:
@@ -223,7 +257,7 @@ class Storage:
                     self._fd = os.open(self.path, os.O_RDONLY | _SAFE_FLAGS)
             else:
                 self._rename()
-                self._sync_folder()
+                sync_folder(self.path.parent)
         except FileExistsError as error:
             raise self.differs() from error
         except OSError as error:
@@ -245,15 +279,6 @@ class Storage:
             os.rename(self.part_path, self.path)
         else:
             os.unlink(self.part_path)
-
-    def _sync_folder(self) -> None:
-        fd = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            # Some file systems cannot sync a folder; the rename is then as durable as they make it.
-            with contextlib.suppress(OSError):
-                os.fsync(fd)
-        finally:
-            os.close(fd)
 
     def close(self) -> None:
         """Release the file and its lock."""

@@ -15,7 +15,7 @@ from orchestra.doorway import MAX_PEERS, Doorway, Links
 from orchestra.downloads import Downloads
 from orchestra.errors import RemoteProtocolError
 from orchestra.geometry import Geometry
-from orchestra.messages import Forget, Inbox, LinkUp, Received, Write
+from orchestra.messages import Forget, Inbox, LinkUp, ReadFailed, Received, Write
 from orchestra.news import News
 from orchestra.peer import STALLED_S, Peer
 from orchestra.pex import Exchange
@@ -74,8 +74,8 @@ class Swarm:
 
     @property
     def complete(self) -> bool:
-        """True when we have every part."""
-        return self.picker.have.complete
+        """True when there is nothing left to fetch."""
+        return self.picker.wants_nothing
 
     # Coming and going
 
@@ -169,6 +169,30 @@ class Swarm:
                         self.conversation.show_interest(peer, now_s)
         if bad:
             self.downloads.fill_all(now_s)
+
+    def read_failed(self, message: ReadFailed, now_s: float, *, fetch: bool) -> list[int]:
+        """A Read brought nothing. Which parts we have no more because of it; with `fetch` they come anew."""
+        lost = [index for index in message.lost if index in self.picker.have]
+        for index in lost:
+            if fetch:
+                self.picker.mark_missing(index)
+            else:
+                self.picker.mark_gone(index)
+            for peer in self.peers.values():
+                self.conversation.tell_lost(peer, index, now_s)
+            self.uploads.lost(index, self.peers.values(), now_s)
+        if lost:
+            self.service.lost(now_s)
+        asker = self.peers.get(message.key)
+        if asker is not None:
+            self.uploads.unread(asker, message.blocks, now_s)
+        if lost and fetch:
+            for peer in self.peers.values():
+                peer.wanted_parts += sum(index in peer.have for index in lost)
+                if not peer.closing:
+                    self.conversation.show_interest(peer, now_s)
+            self.downloads.fill_all(now_s)
+        return lost
 
     def tick(self, now_s: float) -> None:
         """What has to be done once in a while: dial, snub, drop the silent, keep alive, choke."""

@@ -15,6 +15,7 @@ nobody but itself.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 from itertools import islice
 
 from orchestra.bitfield import Bitfield
@@ -70,6 +71,8 @@ class Uploads:
         """Peers to whom something is on its way."""
         self._given_times = array("I", bytes(4 * geometry.parts))
         """How often each part was given to anybody."""
+        self._lost: set[int] = set()
+        """Parts that we had: peers may go on asking for them, since they cannot all be told."""
 
     @property
     def total_bytes(self) -> int:
@@ -88,11 +91,13 @@ class Uploads:
             index, begin, length = unheld
             raise RemoteProtocolError(f"a request for {length} bytes at {begin} of part {index}")
         for index, _, _ in () if self._have.complete else blocks:
-            if index not in self._have:
+            if index not in self._have and index not in self._lost:
                 raise RemoteProtocolError(f"a request for part {index}, which we do not have")
         admitted = blocks
+        if self._lost:
+            admitted = [block for block in blocks if block[0] in self._have]
         if peer.choked:
-            admitted = [] if peer.fast is None else peer.fast.admit(blocks, peer.have.count)
+            admitted = [] if peer.fast is None else peer.fast.admit(admitted, peer.have.count)
         admitted = admitted[: MAX_ASKED - len(peer.asked)]
         peer.asked.update(dict.fromkeys(admitted))
         peer.requests += len(blocks)
@@ -121,6 +126,30 @@ class Uploads:
         dropped = [block for block in blocks if peer.asked.pop(block, False) is None]
         if peer.fast is not None and dropped:
             peer.say(encode_rejects(dropped), now_s)
+
+    def lost(self, index: int, peers: Iterable[Peer], now_s: float) -> None:
+        """We do not have part `index` any more: who waits for it waits in vain, and hears so where it can."""
+        self._lost.add(index)
+        for peer in peers:
+            self._drop(peer, [block for block in peer.asked if block[0] == index], now_s)
+
+    def unread(self, peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
+        """A Read brought nothing: what of it we still have waits for another one."""
+        peer.reading -= 1
+        peer.reading_bytes -= sum([length for _, _, length in blocks])
+        if not peer.reading:
+            self._served.pop(peer.key, None)
+        peer.asked.update(dict.fromkeys(blocks))
+        self._drop(peer, [block for block in blocks if block[0] not in self._have], now_s)
+        self.serve(peer, now_s)
+
+    @staticmethod
+    def _drop(peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
+        """These requests, which were admitted, cannot be answered any more."""
+        for block in blocks:
+            del peer.asked[block]
+        if blocks and peer.fast is not None and not peer.closing:
+            peer.say(encode_rejects(blocks), now_s)
 
     def sent(self, peer: Peer, payload_bytes: int, now_s: float) -> None:
         """A batch has left: adapt the size of the next ones to how long this one took, and go on."""

@@ -1,9 +1,10 @@
 """The writer thread: blocks to disk, parts against their SHA-1, the file to its name.
 
-Owns the .part file and the hash of every part that is being received. Blocks
-are written as they come, neighbours in one system call, and hashed on the way
-while they come in order; what came out of order is read back and hashed when
-the part is whole. Buffers go back to their pool at once.
+Owns the .part file, the hash of every part that is being received, and what is
+known to be right on disk (ledger.py). Blocks are written as they come,
+neighbours in one system call, and hashed on the way while they come in order;
+what came out of order is read back and hashed when the part is whole. Buffers
+go back to their pool at once.
 """
 
 from __future__ import annotations
@@ -20,22 +21,30 @@ from orchestra.checking import check_open_file
 from orchestra.digestfeed import STEP_BYTES, DigestFeed
 from orchestra.errors import OrchestraError, StorageError
 from orchestra.geometry import Geometry
+from orchestra.ledger import LEAST_HALF_BYTES, Ledger, extend_runs, merged_runs
 from orchestra.messages import (
     Checked,
     CheckProgress,
     Digest,
     DiskFailed,
     Forget,
+    Halves,
     Inbox,
     Install,
     Installed,
+    Lost,
+    Notice,
     PartsWritten,
+    Recheck,
+    Saved,
+    Stamp,
     Stop,
     ThreadEnded,
     Write,
 )
 from orchestra.score import Score
 from orchestra.storage import Storage
+from orchestra.text import safe
 from orchestra.wire import Blocks
 from orchestra.worker import Worker
 
@@ -43,36 +52,57 @@ READ_BACK_BYTES = 1 << 20
 SHEETS = 3
 SHOW_S = 0.2
 
+Order = Write | Forget | Lost | Recheck | Digest | Install | Saved | Stop
+
 
 class PartHash:
-    """The SHA-1 of one part as its bytes arrive; `hashed` counts the bytes from its start without a gap."""
+    """The SHA-1 of one part as its bytes arrive; `hashed` counts the bytes from its start without a gap.
 
-    __slots__ = ("hashed", "received", "sha1")
+    `runs` are what has arrived, as (begin in the part, length), in any order.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("hashed", "received", "runs", "sha1")
+
+    def __init__(self, runs: list[tuple[int, int]]) -> None:
         self.sha1 = hashlib.sha1(usedforsecurity=False)
         self.hashed = 0
-        self.received = 0
+        self.received = sum([length for _, length in runs])
+        self.runs = runs
 
 
 class Writer(Worker):
-    """Takes Write, Forget, Digest, Install, Stop; reports Checked, PartsWritten, Installed, DiskFailed."""
+    """Takes an Order; reports Checked, PartsWritten, Installed, DiskFailed, Notice.
 
-    def __init__(self, storage: Storage, score: Score, digest: Inbox, report: Callable[[Any], None]) -> None:
+    `kept`: whether a complete composition will be shared on. If not, somebody wants to know that it is
+    right, and its resume file is not believed.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        score: Score,
+        digest: Inbox,
+        report: Callable[[Any], None],
+        *,
+        kept: bool = True,
+    ) -> None:
         super().__init__("writer", report)
-        self.inbox: queue.SimpleQueue[Write | Forget | Digest | Install | Stop] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._storage = storage
         self._score = score
         self._geometry = Geometry(score.size_bytes, score.part_size_bytes)
         self._hashes: dict[int, PartHash] = {}
+        self._ledger = Ledger(storage, score, kept=kept, saved=self.inbox, report=report)
         self._feed = DigestFeed(score.size_bytes, digest)
         self._sheets: Pool[Sheet] = Pool(SHEETS, lambda pool: Sheet(pool, STEP_BYTES))
         self._failed = False
+        self._installed = False
         self._reserving = False
         self._shown_at_s = time.monotonic()
 
     def work(self) -> None:
         """Check what is there, then write until told to stop."""
+        clean = False
         try:
             try:
                 self._open()
@@ -80,8 +110,11 @@ class Writer(Worker):
                 self._fail(error)
             while self._take_or_go_on():
                 pass
+            clean = not self._failed
         finally:
             self._feed.end()
+            halves = {index: merged_runs(part.runs) for index, part in self._hashes.items() if part.runs}
+            self._ledger.end(clean=clean, halves=halves)
         self._report(ThreadEnded(self.name))
 
     def _fail(self, error: OrchestraError) -> None:
@@ -96,19 +129,47 @@ class Writer(Worker):
         """Say what is on disk, and make sure that the rest will fit. Raises StorageError, BusyError."""
         storage, parts = self._storage, self._geometry.parts
         if storage.open_installed():
-            right = self._check()
+            stamp = self._stamp()
+            right, doubtful, _ = self._look(installed=True)
             if self._is_told_to_stop():
                 return
             if right.count(1) == parts:
-                self._report(Checked(right, installed=True))
+                self._installed = True
+                self._report(Checked(right, installed=True, doubtful=doubtful, stamp=stamp))
+                if not doubtful:
+                    self._ledger.found_installed()
                 return
             storage.refuse_installed()
         held_bytes = storage.open_part()
+        if storage.surplus_bytes:
+            text = f"{storage.part_path}: {storage.surplus_bytes} bytes too many: they were cut off"
+            self._report(Notice(safe(text, 4096)))
         storage.check_room()
-        right = self._check() if held_bytes else bytearray(parts)
+        right, doubtful, halves = (
+            self._look(installed=False) if held_bytes else (bytearray(parts), False, Halves())
+        )
         if not self._is_told_to_stop():
-            self._report(Checked(right, installed=False))
+            self._hashes = {index: PartHash(list(runs)) for index, runs in halves.items()}
+            self._report(Checked(right, installed=False, doubtful=doubtful, halves=halves))
             self._reserving = True
+            self._ledger.begin()
+
+    def _stamp(self) -> Stamp:
+        try:
+            return self._storage.stamp()
+        except OSError as error:
+            raise StorageError(f"{self._storage.path}: cannot be looked at: {error}") from error
+
+    def _look(self, *, installed: bool) -> tuple[bytearray, bool, Halves]:
+        """Which parts of the open file are right, whether that is only what the resume file says, and what it
+        says of parts that are half there."""
+        recalled = self._ledger.recall(installed=installed)
+        if recalled is not None:
+            return recalled[0], True, recalled[1]
+        right = self._check()
+        if not self._is_told_to_stop():
+            self._ledger.checked(right)
+        return right, False, {}
 
     def _is_told_to_stop(self) -> bool:
         """Before Checked nobody sends anything else."""
@@ -134,6 +195,8 @@ class Writer(Worker):
 
     def _take_or_go_on(self) -> bool:
         """Do what the next message says; while there is none, reserve disk space, let the digest catch up."""
+        if self._ledger.wait_s == 0 and not self._failed:
+            self._ledger.save()
         if not self.inbox.empty():
             return self._take(self.inbox.get())
         if self._reserving:
@@ -142,7 +205,10 @@ class Writer(Worker):
         if self._feed.to_read and not self._failed:
             self._read_back_for_digest(self._feed.to_read)
             return True
-        return self._take(self.inbox.get())
+        try:
+            return self._take(self.inbox.get(timeout=None if self._failed else self._ledger.wait_s))
+        except queue.Empty:
+            return True
 
     def _reserve_some(self) -> None:
         try:
@@ -163,7 +229,7 @@ class Writer(Worker):
         else:
             self._feed.read(sheet, Blocks(span.start, len(span), [view]))
 
-    def _take(self, message: Write | Forget | Digest | Install | Stop) -> bool:
+    def _take(self, message: Order) -> bool:
         match message:
             case Write():
                 self._write(message)
@@ -171,8 +237,14 @@ class Writer(Worker):
                 self._hashes.pop(index, None)
             case Digest(up_to_bytes):
                 self._feed.ready(up_to_bytes)
-            case Install():
-                self._install()
+            case Install(kept):
+                self._install(kept=kept)
+            case Lost(index):
+                self._lost(index)
+            case Recheck():
+                self._recheck()
+            case Saved():
+                self._saved(message)
             case Stop():
                 return False
         return True
@@ -194,6 +266,8 @@ class Writer(Worker):
         self._feed.written(message.buffer, runs, hurried=self.inbox.qsize() > 1)
         if bad:
             self._feed.part_was_wrong()
+        if good:
+            self._ledger.written(good)
         if good or bad:
             self._report(PartsWritten(good, bad))
 
@@ -229,17 +303,19 @@ class Writer(Worker):
             self._judge(index, digest, good, bad)
 
     def _hash_piece(self, index: int, begin: int, piece: memoryview, good: list[int], bad: list[int]) -> None:
-        length = self._geometry.part_length(index)
+        length, size = self._geometry.part_length(index), self._geometry.part_size_bytes
         part = self._hashes.get(index)
         if part is None:
-            part = self._hashes[index] = PartHash()
+            part = self._hashes[index] = PartHash([])
         if part.hashed == begin:
             part.sha1.update(piece)
             part.hashed += len(piece)
         part.received += len(piece)
+        if size >= LEAST_HALF_BYTES:
+            extend_runs(part.runs, begin, len(piece))
         if part.received == length:
             del self._hashes[index]
-            self._read_back(part, index * self._geometry.part_size_bytes, length)
+            self._read_back(part, index * size, length)
             self._judge(index, part.sha1.digest(), good, bad)
 
     def _read_back(self, part: PartHash, part_offset: int, length: int) -> None:
@@ -256,9 +332,43 @@ class Writer(Worker):
         wanted = self._score.part_sha1s[20 * index : 20 * index + 20]
         (good if digest == wanted else bad).append(index)
 
-    def _install(self) -> None:
+    def _install(self, *, kept: bool) -> None:
         try:
-            self._report(Installed(str(self._storage.install())))
+            path = self._storage.install()
+            self._installed = True
+            self._report(Installed(str(path), self._stamp()))
+        except StorageError as error:
+            self._fail(error)
+        else:
+            self._ledger.installed(kept=kept)
+
+    # When what is on disk is not what it was
+
+    def _lost(self, index: int) -> None:
+        """A part that was right is to come anew: what was hashed of it along the way may be wrong."""
+        if self._installed:
+            self._ledger.spoilt()
+        else:
+            self._ledger.lost(index)
+            self._feed.part_was_lost(index * self._geometry.part_size_bytes)
+
+    def _recheck(self) -> None:
+        try:
+            right = self._check()
+        except StorageError as error:
+            self._fail(error)
+            return
+        if not self.inbox.empty():
+            # Something came, which ended the check: maybe Stop, maybe not.
+            self.inbox.put(Recheck())
+            return
+        self._ledger.checked(right)
+        self._feed.part_was_lost(0)
+        self._report(Checked(right, installed=False))
+
+    def _saved(self, said: Saved) -> None:
+        try:
+            self._ledger.saved(said)
         except StorageError as error:
             self._fail(error)
 

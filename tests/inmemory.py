@@ -42,6 +42,7 @@ from orchestra.messages import (
     Received,
     Stop,
     ThreadEnded,
+    Watch,
     Write,
 )
 from orchestra.orchestrator import Orchestrator, Phase, Ports, Task
@@ -357,9 +358,10 @@ class Member:
         elif not self.gone:
             self.tell(self.world.announced(self.host, message), LATENCY_S)
 
-    def _read(self, message: Read | Stop) -> None:
+    def _read(self, message: Read | Watch | Stop) -> None:
         if isinstance(message, Stop):
             self.tell(ThreadEnded("reader"))
+        if not isinstance(message, Read):
             return
         shipment = self._pool.take()
         for offset, view in shipment.load(message.blocks, self.world.score.part_size_bytes):

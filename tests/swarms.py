@@ -67,12 +67,14 @@ class Orchestra:
         return self.programs.start("member", self.orch, "--dir", self.folder / name, "--port", "0", *options)
 
     def fetched(self, name: str) -> bool:
-        """Whether the composition stands, whole and right, in the folder `name`, and nothing else."""
+        """Whether the composition stands, whole and right, in the folder `name`, and nothing else.
+
+        Who shares on keeps a resume file beside it.
+        """
         folder = self.folder / name
         file_name = self.composition.score.name
-        return [path.name for path in folder.iterdir()] == [file_name] and self.composition.is_at(
-            folder / file_name
-        )
+        names = {path.name for path in folder.iterdir()} - {f".{file_name}.resume"}
+        return names == {file_name} and self.composition.is_at(folder / file_name)
 
     def scrape(self) -> tuple[int, int]:
         """How many complete and incomplete members the conductor knows."""

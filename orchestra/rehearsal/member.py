@@ -33,6 +33,7 @@ from orchestra.messages import (
     Received,
     Stop,
     ThreadEnded,
+    Watch,
     Write,
 )
 from orchestra.orchestrator import Orchestrator, Ports, Task
@@ -209,11 +210,11 @@ class Member:
             Listening(self._host.address, PORT) if self._host.listens else ThreadEnded("listener")
         )
 
-    def _read(self, message: Read | Stop) -> None:
+    def _read(self, message: Read | Watch | Stop) -> None:
         if isinstance(message, Read):
             outbox: Any = message.outbox
             outbox.ship(message.blocks)
-        else:
+        elif isinstance(message, Stop):
             self._host.soon.append(ThreadEnded("reader"))
 
     def _write(self, message: Write | Forget | Digest | Install | Stop) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.compositions import MIB, Composition, compose
-from tests.programs import ROOT, Program, Programs
+from tests.programs import PATIENCE_S, ROOT, Program, Programs
 from tests.scriptedpeer import ScriptedPeer
 from tests.swarms import member_address
 
@@ -49,6 +50,7 @@ def failure(member: Program) -> str:
     return message
 
 
+@pytest.mark.fault("D1")
 @needs_mounts
 def test_a_disk_that_is_too_small_is_known_before_anything_is_fetched(
     programs: Programs, composition: Composition, tmp_path: Path
@@ -65,6 +67,7 @@ def test_a_disk_that_is_too_small_is_known_before_anything_is_fetched(
     assert str(4 * MIB) in message
 
 
+@pytest.mark.fault("D8")
 @needs_mounts
 def test_a_folder_that_cannot_be_written_to(
     programs: Programs, composition: Composition, tmp_path: Path
@@ -104,6 +107,8 @@ def failing(folder: Path, function: str, error: str, after: int) -> dict[str, st
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 
+@pytest.mark.fault("D2")
+@pytest.mark.fault("D4")
 @pytest.mark.skipif(not hasattr(os, "pwritev"), reason="the member writes with something else here")
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
 def test_a_disk_that_fails_half_way_costs_no_finished_part(
@@ -129,6 +134,8 @@ def test_a_disk_that_fails_half_way_costs_no_finished_part(
     assert composition.is_at(tmp_path / "ours" / "piece.bin")
 
 
+@pytest.mark.fault("D1")
+@pytest.mark.fault("D4")
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="files are not reserved here")
 @pytest.mark.parametrize(("function", "error"), [("posix_fallocate", "ENOSPC"), ("fsync", "EIO")])
 def test_a_disk_that_fails_at_the_beginning_or_at_the_very_end_installs_nothing(
@@ -142,7 +149,26 @@ def test_a_disk_that_fails_at_the_beginning_or_at_the_very_end_installs_nothing(
     assert [path.name for path in (tmp_path / "ours").iterdir()] == ["piece.bin.part"]
 
 
-def test_a_file_that_is_cut_short_while_it_is_seeded_is_code_4(
+@pytest.mark.fault("D9")
+def test_of_two_members_with_one_folder_one_is_told_and_the_other_finishes(
+    programs: Programs, composition: Composition, tmp_path: Path
+) -> None:
+    orch = composition.write_orch(tmp_path)
+    options = [str(orch), "-q", "--dir", str(tmp_path / "ours"), "--port", "0", "--no-seed"]
+    with ScriptedPeer(composition) as peer:
+        peer.may_answer.clear()
+        first = programs.start("member", *options, "--peer", peer.name)
+        assert peer.asked.wait(PATIENCE_S)
+        code, second = programs.run("member", *options, "--peer", peer.name)
+        assert code == 6
+        assert "another member is writing this file" in second.stderr
+        peer.may_answer.set()
+        assert first.wait() == 0, first.story()
+    assert composition.is_at(tmp_path / "ours" / "piece.bin")
+
+
+@pytest.mark.fault("D7")
+def test_a_file_that_is_cut_short_while_it_is_seeded_is_shared_as_far_as_it_goes_and_is_code_4_in_the_end(
     programs: Programs, composition: Composition, tmp_path: Path
 ) -> None:
     orch = composition.write_orch(tmp_path)
@@ -151,5 +177,7 @@ def test_a_file_that_is_cut_short_while_it_is_seeded_is_code_4(
     os.truncate(composition.path, MIB)
     options = ["--dir", str(tmp_path / "ours"), "--port", "0", "--peer", address]
     member = programs.start("member", orch, *options)
-    assert "piece.bin" in failure(seeder)
+    member.wait_for_event("progress", parts_done=16)
+    seeder.signal(signal.SIGTERM)
+    assert "piece.bin was changed, or cannot be read: " in failure(seeder)
     assert member.process.poll() is None

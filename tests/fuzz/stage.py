@@ -353,7 +353,8 @@ class Stage:
             assert begin + length <= self.geometry.part_length(index)
         link = self.links.get(message.key)
         if self.choose(40) == 39:
-            self.tell(ReadFailed(message.key, message.blocks[0][0], "bad sector"))
+            lost = [message.blocks[0][0]] if self.choose(2) else []
+            self.tell(ReadFailed(message.key, message.blocks, lost, "bad sector"))
         elif link is not None:
             link.leaving.append(sum(length for _, _, length in message.blocks))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import figures
 from tests.compositions import MIB, Composition, compose
 from tests.programs import PATIENCE_S, Program, Programs
 from tests.scriptedpeer import ScriptedPeer
@@ -47,7 +48,11 @@ def test_a_member_killed_half_way_keeps_its_parts_and_finishes(
     again = orchestra.fetch("ours", "--no-seed")
     assert first_progress(again) >= had
     assert again.wait() == 0
-    assert again.wait_for_event("complete")["downloaded_bytes"] <= (300 - had) * MIB
+    downloaded_bytes = again.wait_for_event("complete")["downloaded_bytes"]
+    assert downloaded_bytes <= (300 - had) * MIB
+    figures.note("K1", "verified parts lost", had - first_progress(again))
+    again_bytes = downloaded_bytes - (300 * MIB - 150 * MIB - MIB // 2)
+    figures.note("K1", "bytes fetched again, parts of 1 MiB", again_bytes)
     assert orchestra.fetched("ours")
     shutil.rmtree(tmp_path / "ours")
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orchestra.geometry import Geometry
-from orchestra.messages import Read, ReadFailed, Stop, ThreadEnded
+from orchestra import reader as reader_module
+from orchestra.checking import part_is_right
+from orchestra.messages import Notice, Read, ReadFailed, Stop, ThreadEnded, Watch
 from orchestra.reader import Reader
+from orchestra.score import Score
 from orchestra.shipment import Shipment
 from orchestra.storage import Storage
 from orchestra.wire import BLOCK_BYTES, BlockSpan
-from tests.fakes import PATIENCE_S, Reports, content
+from tests.fakes import PATIENCE_S, Reports, content, score_of
 
 PART_BYTES = 20_000
 DATA = content(5 * PART_BYTES - 77)
@@ -49,7 +54,7 @@ class Desk:
         self.storage = Storage(folder, "piece.bin", len(DATA))
         assert self.storage.open_installed()
         self.reports = Reports()
-        self.reader = Reader(self.storage, Geometry(len(DATA), PART_BYTES), BUFFERS, self.reports)
+        self.reader = Reader(self.storage, score_of(DATA, PART_BYTES), BUFFERS, self.reports)
         self.reader.start()
 
     def ask(self, outbox: Outbox, *blocks: BlockSpan) -> None:
@@ -122,11 +127,138 @@ def test_a_file_that_has_become_shorter_is_reported_and_nothing_is_sent(desk: De
     for _ in range(3 * BUFFERS):
         desk.ask(outbox, (2, 0, 100), (0, 0, 100))
         failed = desk.reports.next(ReadFailed)
-        assert (failed.key, failed.index) == (7, 2)
+        assert (failed.key, failed.lost) == (7, [2])
         assert "ends at byte" in failed.reason
     assert outbox.came.empty()
     desk.ask(outbox, (0, 0, 100))
     assert b"".join(outbox.next().slots) == messages((0, 0, 100))
+
+
+# What is not to be taken on trust
+
+
+def spoil(desk: Desk, index: int) -> None:
+    """Change one byte in the middle of a part."""
+    with desk.path.open("r+b") as file:
+        file.seek(index * PART_BYTES + 700)
+        file.write(bytes([DATA[index * PART_BYTES + 700] ^ 1]))
+
+
+def count_verified(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The parts that are hashed from now on."""
+    verified: list[int] = []
+    real = part_is_right
+
+    def noted(read: Any, score: Score, index: int, memory: memoryview) -> bool:
+        verified.append(index)
+        return real(read, score, index, memory)
+
+    monkeypatch.setattr(reader_module, "part_is_right", noted)
+    return verified
+
+
+def test_a_doubtful_part_is_hashed_before_it_is_sent_for_the_first_time_only(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified = count_verified(monkeypatch)
+    desk.reader.inbox.put(Watch(bytearray([1, 0, 1, 0, 0])))
+    outbox = Outbox()
+    for _ in range(2):
+        desk.ask(outbox, (1, 0, 100), (2, 0, 100), (3, 0, 100))
+        assert b"".join(outbox.next().slots) == messages((1, 0, 100), (2, 0, 100), (3, 0, 100))
+    assert verified == [2]
+
+
+def test_a_doubtful_part_that_is_wrong_is_not_sent_until_it_is_right(desk: Desk) -> None:
+    spoil(desk, 2)
+    desk.reader.inbox.put(Watch(bytearray([1, 0, 1, 0, 0])))
+    outbox = Outbox()
+    for _ in range(2):
+        desk.ask(outbox, (1, 0, 100), (2, 0, 100))
+        failed = desk.reports.next(ReadFailed)
+        assert (failed.lost, failed.blocks) == ([2], [(1, 0, 100), (2, 0, 100)])
+    assert outbox.came.empty()
+    desk.path.write_bytes(DATA)
+    desk.ask(outbox, (2, 0, 100))
+    assert b"".join(outbox.next().slots) == messages((2, 0, 100))
+
+
+@pytest.mark.fault("D7")
+def test_once_the_file_has_changed_every_part_is_hashed_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified = count_verified(monkeypatch)
+    desk.reader.inbox.put(Watch(bytearray(), desk.storage.stamp()))
+    outbox = Outbox()
+    desk.ask(outbox, (2, 0, 100))
+    outbox.next().give_back()
+    assert verified == []
+    spoil(desk, 2)
+    desk.ask(outbox, (2, 0, 100), (3, 0, 100))
+    assert "was changed: each part is checked again" in desk.reports.next(Notice).text
+    assert desk.reports.next(ReadFailed).lost == [2]
+    for _ in range(2):
+        desk.ask(outbox, (3, 0, 100), (0, 0, 100))
+        shipment = outbox.next()
+        assert b"".join(shipment.slots) == messages((3, 0, 100), (0, 0, 100))
+        shipment.give_back()
+    assert verified == [2, 3, 0]
+
+
+@pytest.mark.fault("D7")
+def test_a_file_that_never_comes_to_rest_is_not_served(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Long enough for one tick of the system's clock, so that each change shows.
+    monkeypatch.setattr(reader_module, "SETTLE_S", 0.02)
+    desk.reader.inbox.put(Watch(bytearray(), desk.storage.stamp()))
+    read = Storage.read
+
+    def changing(storage: Storage, views: list[memoryview], offset: int) -> None:
+        read(storage, views, offset)
+        os.utime(desk.path, ns=(1, time.time_ns()))
+
+    monkeypatch.setattr(Storage, "read", changing)
+    outbox = Outbox()
+    desk.ask(outbox, (2, 0, 100))
+    desk.reports.next(Notice)
+    failed = desk.reports.next(ReadFailed)
+    assert (failed.lost, failed.reason) == ([2], "the file keeps changing")
+    assert outbox.came.empty()
+
+
+@pytest.mark.fault("D4")
+def test_a_part_that_cannot_be_read_is_named_among_those_that_can(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Storage.read
+
+    def broken(storage: Storage, views: list[memoryview], offset: int) -> None:
+        if offset <= 3 * PART_BYTES + 100 < offset + sum(map(len, views)):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        read(storage, views, offset)
+
+    monkeypatch.setattr(Storage, "read", broken)
+    outbox = Outbox()
+    blocks = [(2, BLOCK_BYTES, 3616), (3, 0, BLOCK_BYTES), (3, BLOCK_BYTES, 3616), (4, 0, BLOCK_BYTES)]
+    desk.ask(outbox, *blocks)
+    assert desk.reports.next(ReadFailed) == ReadFailed(7, blocks, [3], "[Errno 5] Input/output error")
+    desk.ask(outbox, (4, 0, 100))
+    assert b"".join(outbox.next().slots) == messages((4, 0, 100))
+
+
+def test_a_read_that_fails_though_each_part_is_right_still_ends(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Storage.read
+    left = [1]
+
+    def once(storage: Storage, views: list[memoryview], offset: int) -> None:
+        if left and left.pop():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        read(storage, views, offset)
+
+    monkeypatch.setattr(Storage, "read", once)
+    desk.ask(Outbox(), (1, 0, 100), (2, 0, 100))
+    assert desk.reports.next(ReadFailed).lost == [1]
 
 
 def test_the_last_word_follows_what_was_asked_for_before(desk: Desk) -> None:

@@ -123,7 +123,8 @@ def test_without_any_file_nothing_is_right_and_the_space_is_reserved(desk: Desk)
 def test_a_whole_file_is_found_installed_and_is_not_touched(desk: Desk) -> None:
     (desk.folder / NAME).write_bytes(DATA)
     writer = desk.start()
-    assert desk.reports.skip_to(Checked) == Checked(bytearray(b"\1" * 5), installed=True)
+    checked = desk.reports.skip_to(Checked)
+    assert (checked.right, checked.installed, checked.doubtful) == (bytearray(b"\1" * 5), True, False)
     desk.stop(writer)
     assert [path.name for path in desk.folder.iterdir()] == [NAME]
 
@@ -409,7 +410,7 @@ def test_a_whole_composition_gets_its_name(desk: Desk) -> None:
     desk.write(writer, run(0, len(DATA)))
     desk.reports.next(PartsWritten)
     writer.inbox.put(Install())
-    assert desk.reports.next(Installed) == Installed(str(desk.folder / NAME))
+    assert desk.reports.next(Installed).path == str(desk.folder / NAME)
     assert [path.name for path in desk.folder.iterdir()] == [NAME]
     assert (desk.folder / NAME).read_bytes() == DATA
 

@@ -17,7 +17,7 @@ from orchestra.extension import (
 def test_we_say_who_we_are_what_we_take_and_how_we_see_the_peer() -> None:
     version = f"Orchestra {__version__}".encode()
     assert encode_extension_handshake(port=6881, max_requests=500, your_host="10.0.0.7") == (
-        b"d1:md11:upload_onlyi2e6:ut_pexi1ee1:pi6881e4:reqqi500e1:v%d:%s6:yourip4:\x0a\x00\x00\x07e"
+        b"d1:md11:lt_donthavei3e11:upload_onlyi2e6:ut_pexi1ee1:pi6881e4:reqqi500e1:v%d:%s6:yourip4:\x0a\x00\x00\x07e"
         % (len(version), version)
     )
 
@@ -43,7 +43,9 @@ def test_an_ipv6_peer_is_told_its_16_bytes_and_a_name_nothing() -> None:
 
 def test_what_we_say_is_understood_by_ourselves() -> None:
     said = encode_extension_handshake(port=6881, max_requests=500, your_host="10.0.0.7")
-    expected = ExtensionHandshake(f"Orchestra {__version__}", 6881, 500, our_host="10.0.0.7", pex_id=1)
+    expected = ExtensionHandshake(
+        f"Orchestra {__version__}", 6881, 500, our_host="10.0.0.7", pex_id=1, dont_have_id=3
+    )
     assert decode_extension_handshake(said) == expected
 
 

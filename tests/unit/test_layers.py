@@ -13,14 +13,15 @@ LAYERS: dict[str, str] = {
     # No thread, no clock, no socket: values in, values out. (regular only opens what score reads.)
     "pure": """
         addressbook addresses announce announcereply bencode bitfield census choker conversation
-        crowds decoder digestfeed doorway downloads errors extension fast flight flights gauge geometry
-        humans memory messages metainfo names news patience peer pex picker priority rate registry regular
-        roster schedule score scorelines service sharer shipment swarm text throttle uploads wire
+        crowds decoder digestfeed doorway downloads errors extension fast flight flights gauge
+        geometry humans memory messages metainfo names news patience peer pex picker priority rate
+        registry regular roster schedule score scorelines service sharer shipment swarm text throttle
+        uploads wholefile wire
         """,
     # Files, sockets, and what threads are made of.
     "input and output": """
-        atomic buffers checking descriptors hashing landing logs mailbox positioned socketflow source storage
-        tracker trackerapp trackerclient wakeful worker
+        atomic buffers checking descriptors hashing landing ledger logs mailbox positioned resume
+        socketflow source storage tracker trackerapp trackerclient wakeful worker
         """,
     "threads": "announcer connection digest listener reader webserver writer",
     "orchestrator": "orchestrator",

@@ -33,6 +33,7 @@ from orchestra.messages import (
     Listen,
     ListenFailed,
     Listening,
+    Lost,
     Notice,
     PartsWritten,
     Progress,
@@ -40,6 +41,7 @@ from orchestra.messages import (
     Read,
     ReadFailed,
     Received,
+    Recheck,
     Stop,
     ThreadEnded,
     Write,
@@ -324,6 +326,8 @@ def test_a_line_3_that_disagrees_is_a_bad_score_and_nothing_is_installed() -> No
     stage.download()
     stage.writer.clear()
     stage.tell(Digested(bytes(20)))
+    assert stage.writer.take() == [Recheck()]
+    stage.tell(Checked(bytearray(b"\1" * PARTS), installed=False))
     assert Install() not in stage.writer
     stage.end_threads()
     end = stage.ended()
@@ -737,21 +741,26 @@ def test_a_crashed_thread_is_not_waited_for() -> None:
     assert isinstance(stage.ended().error, ZeroDivisionError)
 
 
-def test_a_composition_that_cannot_be_read_any_more_is_a_storage_error() -> None:
+def test_a_composition_of_which_nothing_can_be_read_any_more_is_a_storage_error() -> None:
     stage = Stage()
     stage.begin(0, 1, 2, installed=True)
-    stage.tell(ReadFailed(5, 2, "the file ends at byte 7"))
+    stage.tell(ReadFailed(5, [(2, 0, 10)], [2], "the file ends at byte 7"))
+    assert "1 of its 3 parts are not right: they are not shared any more" in stage.main.only(Notice).text
+    assert stage.it.phase is Phase.ACTIVE
+    stage.tell(ReadFailed(5, [(2, 0, 10)], [2], "the file ends at byte 7"))
+    stage.tell(ReadFailed(5, [(0, 0, 10)], [0, 1], "the file ends at byte 7"))
+    assert not any(isinstance(message, Notice) for message in stage.main)
+    assert stage.writer.take() == [Lost(2), Lost(0), Lost(1), Stop()]
     stage.end_threads()
     end = stage.ended()
     assert isinstance(end.error, StorageError)
-    assert "part 2" in str(end.error)
-    assert "the file ends at byte 7" in str(end.error)
+    assert "3 of its 3 parts are not right" in str(end.error)
 
 
 def test_a_read_that_fails_while_it_stops_is_no_error() -> None:
     stage = Stage()
     stage.begin(0, 1, 2, installed=True)
-    stage.tell(Quit("q"), ReadFailed(5, 2, "Bad file descriptor"))
+    stage.tell(Quit("q"), ReadFailed(5, [(2, 0, 10)], [2], "Bad file descriptor"))
     stage.end_threads()
     assert stage.ended().error is None
 
@@ -821,3 +830,69 @@ def test_a_peer_that_is_closed_is_told_nothing_more() -> None:
     link_of(peer).said()
     peer.say(b"\0\0\0\1\1", stage.now_s)
     assert link_of(peer).said() == []
+
+
+# Parts that go bad
+
+
+def test_a_part_that_goes_bad_during_a_download_is_withdrawn_and_comes_anew() -> None:
+    stage = Stage()
+    stage.begin(0, 1)
+    assert stage.digests() == [Digest(2 * PART_BYTES)]
+    stage.answer(SEEDER)
+    peer = stage.seeder()
+    link_of(peer).said()
+    stage.tell(ReadFailed(99, [(0, 0, 5)], [0], "it is gone"))
+    assert stage.writer.take() == [Lost(0)]
+    assert 0 not in stage.it.swarm.picker.have
+    assert not any(isinstance(message, Notice) for message in stage.main)
+    stage.deliver_all(peer)
+    stage.tell(PartsWritten([0], []))
+    assert stage.digests() == [Digest(2 * PART_BYTES)]
+    stage.tell(PartsWritten([2], []))
+    assert stage.digests() == [Digest(len(DATA))]
+
+
+def test_a_digest_of_what_has_gone_bad_since_installs_nothing() -> None:
+    stage = Stage()
+    stage.begin(0, 1, 2)
+    stage.writer.clear()
+    stage.tell(ReadFailed(99, [(1, 0, 5)], [1], "it is gone"), Digested(SHA1))
+    assert stage.writer.take() == [Lost(1)]
+
+
+def test_a_recheck_that_finds_a_bad_part_fetches_it_and_blames_nobody() -> None:
+    stage = Stage()
+    peer = stage.download()
+    stage.tell(Digested(bytes(20)))
+    stage.writer.clear()
+    link_of(peer).said()
+    stage.tell(Checked(bytearray([1, 0, 1]), installed=False))
+    assert stage.writer.take() == [Lost(1)]
+    assert stage.it.phase is Phase.ACTIVE
+    assert stage.it.swarm.picker.missing == 1
+
+
+def test_a_peer_that_takes_a_part_back_is_not_asked_for_it_any_more() -> None:
+    stage = Stage()
+    stage.begin()
+    stage.answer(SEEDER)
+    peer = stage.seeder()
+    owed = {key // 2 for key in peer.outstanding}
+    assert owed == {0, 1, 2}
+    stage.hear(peer, Extended(3, (1).to_bytes(4, "big")))
+    assert 1 not in peer.have
+    assert {key // 2 for key in peer.outstanding} == {0, 2}
+    assert stage.it.swarm.picker.missing == 1
+    stage.hear(peer, Extended(3, (1).to_bytes(4, "big")), Haves([1]))
+    assert {key // 2 for key in peer.outstanding} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("index", [PARTS, 2**32 - 1])
+def test_a_part_that_there_is_not_cannot_be_taken_back(index: int) -> None:
+    stage = Stage()
+    stage.begin()
+    stage.answer(SEEDER)
+    peer = stage.seeder()
+    stage.hear(peer, Extended(3, index.to_bytes(4, "big")))
+    assert link_of(peer).closed

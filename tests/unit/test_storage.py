@@ -114,6 +114,7 @@ def test_a_file_of_the_right_size_that_turned_out_wrong_is_only_given_up_by_forc
     assert names(folder) == [NAME]
 
 
+@pytest.mark.fault("D8")
 @pytest.mark.skipif(not POSIX, reason="makes links and pipes")
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("kind", ["folder", "fifo", "link", "dangling link"])
@@ -181,6 +182,7 @@ def test_a_part_file_that_cannot_be_cut_is_a_storage_error_and_is_closed(
     assert storage.fd < 0
 
 
+@pytest.mark.fault("D8")
 @pytest.mark.skipif(not POSIX, reason="makes links and pipes")
 @pytest.mark.parametrize(
     ("kind", "message"),
@@ -212,6 +214,7 @@ def test_a_folder_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:
         Storage(tmp_path / "file", NAME, 1).open_installed()
 
 
+@pytest.mark.fault("D9")
 def test_a_second_member_of_the_same_process_finds_it_busy(storage: Storage, folder: Path) -> None:
     storage.open_part()
     second = Storage(folder, NAME, len(DATA))
@@ -239,6 +242,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.fault("D9")
 def test_a_second_member_in_another_process_finds_it_busy_until_the_first_is_killed(
     storage: Storage, folder: Path
 ) -> None:
@@ -273,6 +277,7 @@ def test_a_part_file_that_was_installed_while_we_waited_is_busy_and_not_written(
     assert storage.fd < 0
 
 
+@pytest.mark.fault("D1")
 @pytest.mark.skipif(not POSIX, reason="asks fstatvfs")
 @pytest.mark.parametrize(("free", "fits"), [(1, False), (2, True)])
 def test_a_disk_that_is_too_small_is_known_before_the_first_byte_comes(
@@ -302,6 +307,7 @@ def test_what_is_on_the_disk_already_needs_no_more_room(
     storage.check_room()
 
 
+@pytest.mark.fault("D2")
 @pytest.mark.parametrize(
     ("code", "message"),
     [(errno.ENOSPC, "the disk is full: free some space"), (errno.EIO, "reserving space failed")],
@@ -440,6 +446,7 @@ def test_the_data_is_on_the_disk_before_it_gets_its_name(
     assert synced[1:] in ([[NAME]], [])
 
 
+@pytest.mark.fault("D4")
 def test_a_disk_that_fails_to_sync_keeps_the_part_file(
     storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
