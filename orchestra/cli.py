@@ -145,7 +145,6 @@ def _noticed_crashes() -> Iterator[list[BaseException]]:
 
     def notice(thread: threading.ExceptHookArgs) -> None:
         if thread.exc_value is not None and not isinstance(thread.exc_value, SystemExit):
-            before(thread)  # writes it into the log
             crashes.append(thread.exc_value)
             _thread.interrupt_main(signal.SIGTERM)
 

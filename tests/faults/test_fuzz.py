@@ -145,7 +145,7 @@ def test_an_orchestrator_that_forgets_something_breaks_an_invariant(
     monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     monkeypatch.setattr(broken, lambda *_, **__: None)
-    assert fuzz(TARGETS["sequences"], 1, inputs=300).finding is not None
+    assert fuzz(TARGETS["sequences"], 1, inputs=3000).finding is not None
 
 
 class Orchestra(RuleBasedStateMachine):
