@@ -44,6 +44,7 @@ from orchestra.messages import (
     Received,
     Stop,
     ThreadEnded,
+    Watch,
     Write,
 )
 from orchestra.orchestrator import STOPPING_S, Orchestrator, Phase, Ports, Task
@@ -345,6 +346,8 @@ class Stage:
         message = self.reader.pop(0)
         if isinstance(message, Stop):
             self.tell(ThreadEnded("reader"))
+            return
+        if isinstance(message, Watch):
             return
         assert isinstance(message, Read)
         for index, begin, length in message.blocks:
