@@ -112,7 +112,7 @@ def test_what_peers_say_is_shown_escaped(
     speeches = [
         greeting + hostile_id + message(EXTENDED, b"\0" + hello),
         greeting + hostile_id[::-1] + message(99, HOSTILE.encode()),
-        greeting + hostile_id + message(EXTENDED, b"\0" + HOSTILE.encode()),
+        greeting + hostile_id[1:] + hostile_id[:1] + message(EXTENDED, b"\0" + HOSTILE.encode()),
         b"\x13" + HOSTILE.encode() * 3,
         HOSTILE.encode() * 3,
     ]

@@ -27,7 +27,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--replay", metavar="FILE", type=Path, help="try this input alone; needs --only")
     options = parser.parse_args(argv)
     names = options.only or list(TARGETS)
-    logging.disable(logging.CRITICAL)  # strangers can cause any number of lines
     if options.replay is not None:
         return replay(names[0], options.replay)
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
@@ -62,4 +61,5 @@ def replay(name: str, path: Path) -> int:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)  # strangers can cause any number of lines
     sys.exit(main(sys.argv[1:]))
