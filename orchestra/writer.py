@@ -49,6 +49,8 @@ from orchestra.wire import Blocks
 from orchestra.worker import Worker
 
 READ_BACK_BYTES = 1 << 20
+HASHED_BYTES = 2 << 30
+"""What is no larger is hashed at each start, in a second or two, and then need not be before it is served."""
 SHEETS = 3
 SHOW_S = 0.2
 
@@ -164,12 +166,13 @@ class Writer(Worker):
         """Which parts of the open file are right, whether that is only what the resume file says, and what it
         says of parts that are half there."""
         recalled = self._ledger.recall(installed=installed)
-        if recalled is not None:
+        if recalled is not None and self._score.size_bytes > HASHED_BYTES:
             return recalled[0], True, recalled[1]
         right = self._check()
         if not self._is_told_to_stop():
             self._ledger.checked(right)
-        return right, False, {}
+        halves = {} if recalled is None else recalled[1]
+        return right, False, {index: runs for index, runs in halves.items() if not right[index]}
 
     def _is_told_to_stop(self) -> bool:
         """Before Checked nobody sends anything else."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from orchestra import ledger as ledger_module
+from orchestra import writer as writer_module
 from orchestra.errors import StorageError
 from orchestra.messages import (
     Checked,
@@ -43,6 +44,7 @@ ALL = bytearray(b"\1" * PARTS)
 @pytest.fixture(autouse=True)
 def _small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_module, "LEAST_BYTES", 0)
+    monkeypatch.setattr(writer_module, "HASHED_BYTES", 0)
 
 
 class Run:
@@ -457,3 +459,21 @@ def test_a_small_composition_has_no_resume_file(
     half_done(begin)
     assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.part"]
     assert not begin().checked.doubtful
+
+
+def test_what_is_hashed_in_a_moment_is_not_taken_on_trust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / NAME).write_bytes(DATA)
+    first = Run(tmp_path)
+    assert not first.checked.doubtful
+    first.stop()
+    believing = Run(tmp_path)
+    assert believing.checked.doubtful
+    believing.stop()
+    monkeypatch.setattr(writer_module, "HASHED_BYTES", len(DATA))
+    hashing = Run(tmp_path)
+    checked = hashing.checked
+    assert checked.right == ALL
+    assert not checked.doubtful
+    hashing.stop()

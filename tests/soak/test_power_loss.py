@@ -21,6 +21,7 @@ import pytest
 
 from orchestra import ledger as ledger_module
 from orchestra import resume as resume_module
+from orchestra import writer as writer_module
 from orchestra.messages import Checked, Notice, PartsWritten, Stop, Write
 from orchestra.resume import HEADER, ResumeFile
 from orchestra.storage import Storage
@@ -85,6 +86,7 @@ def run_writer(folder: Path, orders: Sequence[int], *, stop: bool) -> tuple[Chec
 def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Journal:
     """Of one download, which is stopped cleanly with a few parts missing."""
     monkeypatch.setattr(ledger_module, "LEAST_BYTES", 0)
+    monkeypatch.setattr(writer_module, "HASHED_BYTES", 0)
     noted = Journal()
     write, sync = Storage.write, Storage.sync
 
@@ -225,6 +227,7 @@ def test_what_came_longer_ago_than_the_interval_is_synced(
 ) -> None:
     """Not only when more arrives: a download that stands still is synced as well."""
     monkeypatch.setattr(ledger_module, "LEAST_BYTES", 0)
+    monkeypatch.setattr(writer_module, "HASHED_BYTES", 0)
     monkeypatch.setattr(ledger_module, "LONGEST_INTERVAL_S", 0.5)
     saved: queue.SimpleQueue[float] = queue.SimpleQueue()
     save = ResumeFile.save
