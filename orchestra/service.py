@@ -133,11 +133,14 @@ class Service:
         sharer, self._sharer = self._sharer, None
         assert sharer is not None
         for peer in self._peers.values():
-            hidden = [] if peer.closing else sharer.hidden(peer.key, peer.have)
-            hidden = [index for index in hidden if index in self._picker.have]
-            if hidden:
-                peer.say(encode_haves(hidden), now_s)
+            self._show_the_rest(sharer, peer, now_s)
         self.rechoke(now_s)
+
+    def _show_the_rest(self, sharer: Sharer, peer: Peer, now_s: float) -> None:
+        hidden = [] if peer.closing else sharer.hidden(peer.key, peer.have)
+        hidden = [index for index in hidden if index in self._picker.have]
+        if hidden:
+            peer.say(encode_haves(hidden), now_s)
 
     def lost(self, now_s: float) -> None:
         """We do not have all any more: what we still have is for everybody."""
@@ -151,12 +154,25 @@ class Service:
         self.uploads.close_stuck(now_s)
         self.uploads.go_on(now_s)
         if self._sharer is not None:
-            self._sharer.expire(now_s, lambda key: self._is_busy(key, now_s))
-            if self._unchoked_count() < self._slots:
-                self._sharer.spend_what_is_spare()
+            self._share_with_the_willing(self._sharer, now_s)
             self.rechoke(now_s)
         elif now_s >= self._next_round_s:
             self.rechoke(now_s)
+
+    def _share_with_the_willing(self, sharer: Sharer, now_s: float) -> None:
+        """Who leaves an offer lie is shown all, and offered nothing any more: a crowd that only holds
+        connections open must not hold all offers, and their slots, as well. Where nobody fetches at
+        all, offers are of no use to anybody.
+        """
+        idle = sharer.expire(now_s, lambda key: self._is_busy(key, now_s))
+        if idle and not any(self._is_busy(key, now_s) for key in self._peers):
+            self._show_all(now_s)
+            return
+        for key in idle:
+            self._show_the_rest(sharer, self._peers[key], now_s)
+            sharer.left(key, ())
+        if self._unchoked_count() < self._slots:
+            sharer.spend_what_is_spare()
 
     def _is_busy(self, key: int, now_s: float) -> bool:
         """Whether it is fetching from us. One that takes nothing may be gone: a cut link does not say so."""

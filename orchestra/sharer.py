@@ -29,7 +29,7 @@ FIRST_ALLOWANCE_SHEAVES = 4
 AHEAD_S = 0.5
 """A fast peer is offered at least what it takes in this time."""
 STALLED_S = 10.0
-"""A part that was given to a peer which takes nothing for so long is offered to others as well."""
+"""A part that was given to a peer which takes nothing for so long is for others as well."""
 
 
 @dataclass(slots=True)
@@ -178,15 +178,18 @@ class Sharer:
             self._fresh.appendleft(range(index, index + 1))
         self._take_back([index for index, (owner, _) in self._given.items() if owner == key])
 
-    def expire(self, now_s: float, is_busy: Callable[[int], bool]) -> None:
-        """What was given long ago to peers that are not fetching from us is for others as well."""
-        self._take_back(
-            [
-                index
-                for index, (key, since_s) in self._given.items()
-                if now_s - since_s >= STALLED_S and index not in self._out and not is_busy(key)
-            ]
-        )
+    def expire(self, now_s: float, is_busy: Callable[[int], bool]) -> set[int]:
+        """What was given long ago to peers that are not fetching from us is for others as well.
+
+        Who of these lives on offers and left one lie; the caller lets go of them (see `left`).
+        """
+        stale = {
+            index: key
+            for index, (key, since_s) in self._given.items()
+            if now_s - since_s >= STALLED_S and index not in self._out and not is_busy(key)
+        }
+        self._take_back(list(stale))
+        return {key for key in stale.values() if key in self._accounts}
 
     def _take_back(self, indices: list[int]) -> None:
         for index in indices:

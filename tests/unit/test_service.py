@@ -21,24 +21,33 @@ GEOMETRY = Geometry(PARTS * BLOCK_BYTES, BLOCK_BYTES)
 
 
 class Source:
-    """The only source, and two peers that want all of it. Time is an argument."""
+    """The only source, and peers that want all of it, or nothing. Time is an argument."""
 
-    def __init__(self) -> None:
+    def __init__(self, peers: int = 2, *, want: bool = True) -> None:
         rng = random.Random(1)
         self.reader = ListInbox()
         self.picker = Picker(PARTS, rng)
         for index in range(PARTS):
             self.picker.mark_have(index)
-        self.peers = {key: make_peer(key, GEOMETRY, have=bitfield(PARTS)) for key in (1, 2)}
+        self.peers = {key: make_peer(key, GEOMETRY, have=bitfield(PARTS)) for key in range(1, peers + 1)}
         self.uploads = Uploads(GEOMETRY, self.picker.have, self.reader, 0.0)
         self.service = Service(
             GEOMETRY, self.picker, self.peers, self.uploads, extent_parts=1, rng=rng, now_s=0.0, slots=4
         )
-        self.service.expect(seeders=1, leechers=2)
+        self.service.expect(seeders=1, leechers=peers)
         for peer in self.peers.values():
             self.service.greeting(peer)
-            peer.interested = True
+            peer.interested = want
         self.service.rechoke(0.0)
+
+    def joins(self, key: int, now_s: float) -> Peer:
+        """Another peer, which wants what it is told of."""
+        peer = self.peers[key] = make_peer(key, GEOMETRY, have=bitfield(PARTS))
+        greeting = self.service.greeting(peer)
+        if greeting:
+            peer.say(greeting, now_s)
+        self.service.welcomed(now_s)
+        return peer
 
     def offered(self, peer: Peer) -> list[int]:
         """What it was told of since the last time."""
@@ -96,3 +105,34 @@ def test_what_a_slow_peer_was_given_stays_its_own_while_it_takes_something() -> 
             slow.reading += 1
         source.service.tick(now_s)
     assert not set(taken) & set(given)
+
+
+@pytest.mark.fault("P8")
+def test_peers_that_leave_their_offers_lie_do_not_keep_a_newcomer_from_what_we_have() -> None:
+    source = Source(peers=20, want=False)
+    newcomer = source.joins(99, 1.0)
+    shown: set[int] = set(source.offered(newcomer))
+    for second in range(1, int(STALLED_S) + 2):
+        source.service.tick(float(second))
+        shown.update(source.offered(newcomer))
+    assert shown == set(range(PARTS))
+    newcomer.interested = True
+    source.service.wavered(newcomer, STALLED_S + 2)
+    assert not newcomer.choked
+
+
+@pytest.mark.fault("P8")
+def test_who_leaves_its_offers_lie_keeps_no_slot_from_those_who_fetch() -> None:
+    source = Source(peers=5)
+    [waiting] = [peer for peer in source.peers.values() if peer.choked]
+    fetching, *idle = [peer for peer in source.peers.values() if not peer.choked]
+    for peer in (waiting, *idle):
+        peer.interested = False
+    source.asks(fetching, source.offered(fetching), 0.0)
+    for second in range(1, int(STALLED_S) + 2):
+        source.uploads.sent(fetching, 1, float(second))
+        fetching.reading += 1
+        source.service.tick(float(second))
+    assert source.offered(waiting)
+    assert not waiting.choked
+    assert all(peer.choked for peer in idle)
