@@ -471,7 +471,8 @@ class Stage:
         assert len(swarm.news._parts) <= self.geometry.parts
         have = swarm.picker.have
         for peer in swarm.peers.values():
-            if not peer.have.complete and not peer.closing:
+            # With a part GONE we want nothing, and nobody looks at the count.
+            if not (peer.have.complete or peer.closing or swarm.picker._gone):
                 assert peer.wanted_parts == have.lacking(peer.have), "what a peer has for us is miscounted"
         assert max((buffer.returns for buffer in self.lent), default=0) <= 1, "a buffer was given back twice"
         self._check_parts()
