@@ -135,6 +135,7 @@ class Ledger:
     def begin(self) -> None:
         """NAME.part will be written to from now on."""
         self._open = True
+        self._file.remove_torn()
         self._due_s = time.monotonic() + self._interval_s
 
     # While parts arrive
@@ -205,6 +206,7 @@ class Ledger:
 
     def found_installed(self) -> None:
         """The composition stood there, and every part was hashed."""
+        self._file.remove_torn()
         if self._used and self._kept:
             self._storage.sync_found()
             self._save_clean(self._right, {}, quietly=True)

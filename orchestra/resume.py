@@ -27,7 +27,7 @@ from orchestra.wire import BLOCK_BYTES
 
 MAGIC = b"ORCHHINT"
 VERSION = 1
-HEADER = struct.Struct("<8sHH20s20sQqQII")
+HEADER = struct.Struct("<8sHH20s20sQQQII")
 """Magic, version, flags, info-hash, SHA-1 of the whole; of the file: size, mtime in ns, inode; how many
 parts there are, and how many of them are half fetched."""
 CLEAN = 1
@@ -87,15 +87,19 @@ class ResumeFile:
         `now_ns`: the wall clock, in ns since the epoch.
         """
         try:
-            data = self._read()
+            data = self._read(self.path)
         except FileNotFoundError:
             return None
         except OSError as error:
             return Hint(bytearray(), f"the resume file cannot be read: {error.strerror or error}")
+        return self.parse(data, status, now_ns)
+
+    def parse(self, data: bytes, status: os.stat_result, now_ns: int) -> Hint:
+        """What a resume file of these bytes says; whatever is wrong with them is a doubt. As `load` else."""
         if not _is_ours(data):
             return Hint(bytearray(), f"{self.path.name} is no resume file")
         try:
-            hint, clean, (size_bytes, mtime_ns, inode) = self._parse(data)
+            hint, clean, file = self._parse(data)
         except _UnreadableError as error:
             return Hint(bytearray(), str(error))
         doubt = ""
@@ -103,12 +107,12 @@ class ResumeFile:
             doubt = "it was not closed properly"
         elif status.st_mtime_ns > now_ns + FUTURE_NS:
             doubt = "its time of change lies in the future"
-        elif (size_bytes, mtime_ns, inode) != (status.st_size, status.st_mtime_ns, status.st_ino):
+        elif file != _marks(status):
             doubt = "it was changed since"
         return Hint(hint.right, doubt, hint.halves)
 
-    def _read(self) -> bytes:
-        fd = os.open(self.path, _READ_FLAGS)
+    def _read(self, path: Path) -> bytes:
+        fd = os.open(path, _READ_FLAGS)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise OSError("not a plain file")
@@ -171,16 +175,10 @@ class ResumeFile:
 
         What it speaks of must be on the disk already. `status`: of the composition's file.
         """
-        self._check_ours()
-        body = HEADER.pack(
-            MAGIC, VERSION, CLEAN if clean else 0, *self._identity,
-            status.st_size, status.st_mtime_ns, status.st_ino, len(right), len(halves),
-        ) + _pack(right)  # fmt: skip
-        for index, runs in halves.items():
-            body += _HALF.pack(index, len(runs)) + b"".join([_RUN.pack(*run) for run in runs])
-        temporary = self.path.with_name(self.path.name + "~")
+        self._check_ours(self.path)
+        temporary = self._temporary
         try:
-            _write_anew(temporary, body + _checksum(body))
+            _write_anew(temporary, self.format(right, status, clean=clean, halves=halves))
             temporary.replace(self.path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -188,16 +186,39 @@ class ResumeFile:
             raise
         sync_folder(self.path.parent)
 
+    def format(self, right: bytearray, status: os.stat_result, *, clean: bool, halves: Halves) -> bytes:
+        """The bytes that `parse` reads. As `save` else."""
+        body = HEADER.pack(
+            MAGIC, VERSION, CLEAN if clean else 0, *self._identity, *_marks(status), len(right), len(halves)
+        ) + _pack(right)  # fmt: skip
+        for index, runs in halves.items():
+            body += _HALF.pack(index, len(runs)) + b"".join([_RUN.pack(*run) for run in runs])
+        return body + _checksum(body)
+
     def remove(self) -> None:
         """There is nothing to resume any more. A file that is not ours stays; so does one that cannot go."""
-        with contextlib.suppress(OSError):
-            self._check_ours()
-            self.path.unlink()
+        self._remove(self.path)
+        self.remove_torn()
 
-    def _check_ours(self) -> None:
-        """Raises OSError for something at our path that may be anybody's."""
+    def remove_torn(self) -> None:
+        """What a kill in `save` has left beside it; called by who alone may save. As `remove` else."""
+        self._remove(self._temporary)
+
+    def _remove(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            # O_NOFOLLOW is not everywhere.
+            if stat.S_ISREG(os.lstat(path).st_mode):
+                self._check_ours(path)
+                path.unlink()
+
+    @property
+    def _temporary(self) -> Path:
+        return self.path.with_name(self.path.name + "~")
+
+    def _check_ours(self, path: Path) -> None:
+        """Raises OSError for something at `path` that may be anybody's."""
         with contextlib.suppress(FileNotFoundError):
-            if not _is_ours(self._read()):
+            if not _is_ours(self._read(path)):
                 raise OSError("what is there is no resume file")
 
 
@@ -214,6 +235,12 @@ def sync_folder(folder: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _marks(status: os.stat_result) -> tuple[int, int, int]:
+    """What a change changes, each in the 64 bits of HEADER: a number of ReFS has 128, a date any length."""
+    low = (1 << 64) - 1
+    return status.st_size, status.st_mtime_ns & low, status.st_ino & low
 
 
 def _is_ours(data: bytes) -> bool:

@@ -20,6 +20,7 @@ from orchestra.connection import Connection, Identity
 from orchestra.descriptors import room_for_peers
 from orchestra.digest import DigestWorker
 from orchestra.doorway import MAX_PEERS, SPARE_PEERS
+from orchestra.errors import NetworkError
 from orchestra.geometry import Geometry
 from orchestra.landing import Landing
 from orchestra.listener import Listener
@@ -92,6 +93,20 @@ class Connector:
         return connection
 
 
+def _with_sockets(
+    identity: Identity, port: int | None, report: Callable[[Any], None]
+) -> tuple[Connector, Listener]:
+    """Who needs sockets from the start, to be woken. Raises NetworkError when there are none."""
+    connector = None
+    try:
+        connector = Connector(identity, report)
+        return connector, Listener(port, report)
+    except OSError as error:
+        if connector is not None:
+            connector.close()
+        raise NetworkError(f"cannot open a socket: {error.strerror or error}") from error
+
+
 class _OrchestratorThread(Worker):
     """Takes messages from the inbox, with the time, until the orchestrator has ended."""
 
@@ -115,7 +130,10 @@ class _OrchestratorThread(Worker):
 
 
 class Session:
-    """Everything between the command line and the threads. Main reads `next_message` until Ended."""
+    """Everything between the command line and the threads. Main reads `next_message` until Ended.
+
+    Raises NetworkError when the system has no socket to spare.
+    """
 
     def __init__(
         self,
@@ -134,8 +152,7 @@ class Session:
         self._orders: Mailbox[Any] = Mailbox(INBOX_MESSAGES)
         self._storage = storage
         report = self._orders.put
-        self._connector = Connector(identity, report)
-        self._listener = Listener(port, report)
+        self._connector, self._listener = _with_sockets(identity, port, report)
         self._reader = Reader(storage, score, MAX_PEERS * READS_AT_ONCE, report)
         self._digest = DigestWorker(report)
         self._writer = Writer(storage, score, self._digest.inbox, report, kept=seed)

@@ -49,6 +49,14 @@ def storage_error(path: Path, error: OSError, doing: str) -> StorageError:
     return StorageError(f"{path}: {doing} failed: {error.strerror or error}")
 
 
+def _is_file(path: Path, status: os.stat_result) -> bool:
+    """Whether `path` names the file of `status`. Raises OSError when that cannot be found out."""
+    try:
+        return os.path.samestat(os.lstat(path), status)
+    except FileNotFoundError:
+        return False
+
+
 class Storage:
     """One composition of `size_bytes` in `folder`. `force`: an existing NAME may be replaced."""
 
@@ -138,7 +146,7 @@ class Storage:
             raise StorageError(f"{path} is not a plain file with one name: remove it, or use --output")
         self._lock(fd)
         # The member that had the lock may have renamed the file just before.
-        if not os.path.lexists(path) or not os.path.samestat(os.lstat(path), status):
+        if not _is_file(path, status):
             raise BusyError(f"{path}: another member has just finished this file: start again")
 
     def _lock(self, fd: int) -> None:
@@ -274,7 +282,9 @@ class Storage:
         except FileExistsError:
             raise
         except OSError:
-            if os.path.lexists(self.path):
+            # os.path.lexists would take any failure to look for a free name.
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(self.path)
                 raise FileExistsError(errno.EEXIST, "is there", str(self.path)) from None
             os.rename(self.part_path, self.path)
         else:

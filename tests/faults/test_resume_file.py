@@ -8,7 +8,8 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -27,7 +28,7 @@ from orchestra.messages import (
     Stop,
     Write,
 )
-from orchestra.resume import HEADER, MAGIC, VERSION, ResumeFile, _checksum
+from orchestra.resume import HEADER, MAGIC, VERSION, Hint, ResumeFile, _checksum
 from orchestra.score import Score
 from orchestra.storage import Storage
 from orchestra.writer import Writer
@@ -271,7 +272,7 @@ CORPUS: dict[str, Callable[[bytes], bytes]] = {
     "unclean": with_field(2, 0),
     "other size": with_field(5, 4711),
     "other mtime": with_field(6, 4711),
-    "negative mtime": with_field(6, -1),
+    "negative mtime": with_field(6, (1 << 64) - 1),
     "other inode": with_field(7, 1),
     "fewer parts said": with_field(8, PARTS - 1),
     "more parts said": with_field(8, PARTS + 1),
@@ -398,6 +399,78 @@ def test_a_resume_file_that_cannot_be_written_is_one_notice_and_the_old_one_stay
     checked = again.checked
     assert (checked.right, checked.doubtful) == (ALL, False)
     assert "it was changed since" in again.notices[0]
+
+
+TORN = [b"", MAGIC, MAGIC + bytes(200), bytes(4096)]
+"""What a kill or a power cut leaves of a file that is being written."""
+
+
+@pytest.mark.fault("K2")
+@pytest.mark.parametrize("torn", TORN, ids=["empty", "begun", "further", "zeros"])
+@pytest.mark.parametrize("found", ["nothing", "half", "whole"])
+def test_what_a_kill_left_of_a_resume_file_goes_at_the_next_start(
+    begin: Begin, tmp_path: Path, torn: bytes, found: str
+) -> None:
+    temporary = tmp_path / f".{NAME}.resume~"
+    if found == "half":
+        half_done(begin)
+    elif found == "whole":
+        (tmp_path / NAME).write_bytes(DATA)
+    temporary.write_bytes(torn)
+    run = begin(kept=False)
+    assert run.checked
+    run.stop()
+    assert not temporary.exists()
+
+
+@pytest.mark.fault("K2")
+def test_and_so_it_does_when_the_file_gets_its_name(begin: Begin, tmp_path: Path) -> None:
+    run = begin(kept=False)
+    assert run.checked
+    run.write(*range(PARTS))
+    (tmp_path / f".{NAME}.resume~").write_bytes(MAGIC)
+    run.writer.inbox.put(Install(kept=False))
+    run.reports.next(Installed)
+    run.stop()
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+@pytest.mark.fault("K2")
+@pytest.mark.skipif(os.name == "nt", reason="makes links and pipes")
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder", "anybody's"])
+def test_what_is_not_ours_of_that_name_stays(begin: Begin, tmp_path: Path, kind: str) -> None:
+    temporary, elsewhere = tmp_path / f".{NAME}.resume~", tmp_path / "elsewhere"
+    elsewhere.write_bytes(MAGIC)
+    match kind:
+        case "link":
+            temporary.symlink_to(elsewhere)
+        case "fifo":
+            os.mkfifo(temporary)
+        case "folder":
+            temporary.mkdir()
+        case _:
+            temporary.write_bytes(b"mine")
+    before = temporary.lstat()
+    run = begin(kept=False)
+    assert run.checked
+    run.write(*range(PARTS))
+    run.writer.inbox.put(Install(kept=False))
+    run.reports.next(Installed)
+    run.stop()
+    assert os.path.samestat(temporary.lstat(), before)
+    assert elsewhere.read_bytes() == MAGIC
+
+
+def test_numbers_of_a_file_that_are_longer_than_64_bits_are_told_apart_by_their_end(tmp_path: Path) -> None:
+    file = ResumeFile(resume_path(tmp_path), SCORE)
+    for mtime_ns, inode in ((1 << 70, 1 << 100), (-5, (1 << 128) - 1), (7, 8)):
+        status = SimpleNamespace(st_size=len(DATA), st_mtime_ns=mtime_ns, st_ino=inode)
+        file.save(ALL, cast("os.stat_result", status), clean=True, halves={})
+        assert file.load(cast("os.stat_result", status), 1 << 71) == Hint(ALL)
+        status.st_ino += 1
+        hint = file.load(cast("os.stat_result", status), 1 << 71)
+        assert hint is not None
+        assert hint.doubt == "it was changed since"
 
 
 @pytest.mark.fault("D4")

@@ -137,6 +137,7 @@ class Stage:
         self.now_s = 1000.0
         self.links: dict[int, PlayedLink] = {}
         self.lent: list[CountingBuffer] = []
+        self._lost: set[int] = set()
         self.listener, self.writer, self.reader = PlayedInbox(), PlayedInbox(), PlayedInbox()
         self.announcer, self.main = PlayedInbox(), PlayedInbox()
         self.refused = 0
@@ -350,13 +351,18 @@ class Stage:
         if isinstance(message, Watch):
             return
         assert isinstance(message, Read)
+        gone = []
         for index, begin, length in message.blocks:
-            assert index in self.orchestrator.swarm.picker.have, "a part that we do not have is served"
+            if index not in self.orchestrator.swarm.picker.have:
+                # The reader was told to while nobody knew yet that it is lost.
+                assert index in self._lost, "a part that we do not have is served"
+                gone.append(index)
             assert 0 < length <= BLOCK_BYTES
             assert begin + length <= self.geometry.part_length(index)
         link = self.links.get(message.key)
-        if self.choose(40) == 39:
-            lost = [message.blocks[0][0]] if self.choose(2) else []
+        if gone or self.choose(40) == 39:
+            lost = gone or ([message.blocks[0][0]] if self.choose(2) else [])
+            self._lost.update(lost)
             self.tell(ReadFailed(message.key, message.blocks, lost, "bad sector"))
         elif link is not None:
             link.leaving.append(sum(length for _, _, length in message.blocks))
@@ -471,7 +477,8 @@ class Stage:
         assert len(swarm.news._parts) <= self.geometry.parts
         have = swarm.picker.have
         for peer in swarm.peers.values():
-            if not peer.have.complete and not peer.closing:
+            # With a part GONE we want nothing, and nobody looks at the count.
+            if not (peer.have.complete or peer.closing or swarm.picker._gone):
                 assert peer.wanted_parts == have.lacking(peer.have), "what a peer has for us is miscounted"
         assert max((buffer.returns for buffer in self.lent), default=0) <= 1, "a buffer was given back twice"
         self._check_parts()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import queue
 import select
 import threading
@@ -309,3 +310,24 @@ def test_every_session_has_a_peer_id_of_its_own() -> None:
     assert len(ids) == 100
     assert all(len(peer_id) == 20 and peer_id.startswith(PEER_ID_PREFIX) for peer_id in ids)
     assert all(peer_id.isascii() and peer_id.decode().isprintable() for peer_id in ids)
+
+
+@pytest.mark.fault("X1")
+@pytest.mark.parametrize("spare", [0, 1])
+def test_no_socket_to_spare_at_the_start_is_a_network_error(
+    composition: Composition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare: int
+) -> None:
+    made: list[netutils.Cancel] = []
+    Cancel = netutils.Cancel  # noqa: N806 - a class
+
+    def scarce() -> netutils.Cancel:
+        if len(made) == spare:
+            raise OSError(errno.EMFILE, "Too many open files")
+        made.append(Cancel())
+        return made[-1]
+
+    monkeypatch.setattr(netutils, "Cancel", scarce)
+    storage = Storage(tmp_path, composition.score.name, composition.score.size_bytes)
+    with pytest.raises(NetworkError, match="cannot open a socket: Too many open files"):
+        Session(composition.score, storage)
+    assert all(cancel.fileno() < 0 for cancel in made), "a socket was left open"

@@ -53,6 +53,18 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def broken_lstat(monkeypatch: pytest.MonkeyPatch, only: tuple[Path, ...] = ()) -> None:
+    """A disk of which this, or anything, cannot be looked at."""
+    lstat = os.lstat
+
+    def broken(path: Path, *arguments: object, **options: object) -> os.stat_result:
+        if only and path not in only:
+            return lstat(path)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "lstat", broken)
+
+
 def write_all(storage: Storage) -> None:
     """What a download comes to."""
     storage.open_part()
@@ -277,6 +289,16 @@ def test_a_part_file_that_was_installed_while_we_waited_is_busy_and_not_written(
     assert storage.fd < 0
 
 
+@pytest.mark.fault("X1")
+def test_a_part_file_that_cannot_be_looked_at_is_a_storage_error_and_not_busy(
+    storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_lstat(monkeypatch)
+    with pytest.raises(StorageError, match="opening failed: Input/output error"):
+        storage.open_part()
+    assert storage.fd < 0
+
+
 @pytest.mark.fault("D1")
 @pytest.mark.skipif(not POSIX, reason="asks fstatvfs")
 @pytest.mark.parametrize(("free", "fits"), [(1, False), (2, True)])
@@ -425,6 +447,19 @@ def test_without_hard_links_nothing_is_replaced_either(
     write_all(storage)
     (folder / NAME).write_bytes(b"mine")
     with pytest.raises(StorageError, match="differs"):
+        storage.install()
+    assert (folder / NAME).read_bytes() == b"mine"
+
+
+@pytest.mark.fault("X1")
+def test_nor_where_it_cannot_be_looked_what_is_there(
+    storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_hard_links(monkeypatch)
+    write_all(storage)
+    (folder / NAME).write_bytes(b"mine")
+    broken_lstat(monkeypatch, (folder / NAME,))
+    with pytest.raises(StorageError, match="finishing failed: Input/output error"):
         storage.install()
     assert (folder / NAME).read_bytes() == b"mine"
 
