@@ -53,9 +53,11 @@ class Shipment:
         """
         count = len(blocks)
         indices, begins, lengths = zip(*blocks, strict=True)
-        fields = [0, _PIECE_ID, 0, 0] * count
-        fields[0::4], fields[2::4], fields[3::4] = [9 + length for length in lengths], indices, begins
-        _headers(count).pack_into(self._headers, 0, *fields)
+        shape = _shape(count)
+        fields = [0, _PIECE_ID, 0, 0] * shape
+        fields[0 : 4 * count : 4] = [9 + length for length in lengths]
+        fields[2 : 4 * count : 4], fields[3 : 4 * count : 4] = indices, begins
+        _headers(shape).pack_into(self._headers, 0, *fields)
         self.payload_bytes = sum(lengths)
         offsets = [index * part_size_bytes + begin for index, begin in zip(indices, begins, strict=True)]
         one_run = list(range(offsets[0], offsets[0] + count * BLOCK_BYTES, BLOCK_BYTES))
@@ -92,6 +94,12 @@ class Shipment:
         return left
 
 
-@lru_cache(maxsize=MAX_BLOCKS)
+def _shape(count: int) -> int:
+    """How many headers to make for so many blocks: a power of two, or the most that there are."""
+    return min(MAX_BLOCKS, 1 << (count - 1).bit_length())
+
+
+# One for each count would be 1 MiB in the end: they are large.
+@lru_cache(maxsize=MAX_BLOCKS.bit_length() + 1)
 def _headers(count: int) -> struct.Struct:
     return struct.Struct(">" + "IBII" * count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import tracemalloc
 
 import pytest
 
@@ -54,6 +55,20 @@ def test_neighbours_are_read_in_one_piece(blocks: list[BlockSpan], reads: list[t
     assert done == reads
     assert b"".join(shipment.slots) == expected(blocks)
     assert shipment.payload_bytes == sum(length for _, _, length in blocks)
+
+
+@pytest.mark.fault("U2")
+def test_shipments_of_every_length_leave_little_behind() -> None:
+    shipment = Pool(1, Shipment).take()
+    tracemalloc.start()
+    try:
+        for count in range(1, MAX_BLOCKS + 1):
+            shipment.load([(number, 0, 1) for number in range(count)], PART_BYTES)
+        shipment.load([(0, 0, 1)], PART_BYTES)
+        left_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert left_bytes <= 65536
 
 
 @pytest.mark.parametrize("seed", range(10))
