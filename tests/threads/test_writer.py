@@ -37,6 +37,7 @@ from orchestra.storage import Storage
 from orchestra.wire import BLOCK_BYTES, Blocks
 from orchestra.writer import Writer
 from tests.fakes import PATIENCE_S, CountingBuffer, Reports, blocks_message, content, score_of
+from tests.swarms import wait_until
 
 PART_BYTES = 40_000
 DATA = content(5 * PART_BYTES - 123)
@@ -116,6 +117,8 @@ def run(begin: int, length: int, data: bytes = DATA) -> Blocks:
 def test_without_any_file_nothing_is_right_and_the_space_is_reserved(desk: Desk) -> None:
     writer = desk.start()
     assert desk.reports.next(Checked) == Checked(bytearray(5), installed=False)
+    # It reserves when nothing else is to be done: a Stop that comes at once is heard first.
+    wait_until(lambda: desk.part_path.stat().st_size == len(DATA), "space for all")
     desk.stop(writer)
     assert desk.part_path.read_bytes() == bytes(len(DATA))
 
