@@ -8,12 +8,14 @@ import logging
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
 from waitress.channel import ClientDisconnected  # type: ignore[import-untyped]
+from waitress.parser import ParsingError  # type: ignore[import-untyped]
 from waitress.task import ThreadedTaskDispatcher  # type: ignore[import-untyped]
 
 import netutils
@@ -310,3 +312,21 @@ def test_a_bug_is_a_500_without_a_traceback_and_the_log_has_it_a_few_times(
             assert b" 500 " in reply
             assert b"a bug" not in reply
     assert len([record for record in caplog.records if record.exc_info]) == webserver.LOGGED_A_PLACE
+
+
+@pytest.mark.fault("C5")
+@pytest.mark.parametrize(
+    "first_line",
+    [
+        b"GET http://a" + b"9" * 8000 + b" x",
+        b"GET http://" + b"9 " * 4000,
+        b"GET http://a" + b"9" * 8000 + b" HTTP/1",
+    ],
+    ids=["another end", "many ends", "half a version"],
+)
+def test_no_first_line_keeps_the_loop_busy(first_line: bytes) -> None:
+    parser = webserver._Parser(Adjustments())
+    start_s = time.process_time()
+    with pytest.raises(ParsingError):
+        parser.parse_header(first_line + b"\r\n\r\n")
+    assert time.process_time() - start_s < 0.1  # it was half a second and more; the mark of G2 is 0.010
