@@ -73,7 +73,8 @@ def ask(address: Address, request: bytes) -> bytes:
         sock.settimeout(PATIENCE_S)
         sock.sendall(request)
         if not request.endswith(b"\r\n\r\n"):
-            sock.shutdown(socket.SHUT_WR)  # else it would wait for the rest of it
+            with contextlib.suppress(OSError):  # it may have closed already
+                sock.shutdown(socket.SHUT_WR)  # else it would wait for the rest of it
         while data := sock.recv(65536):
             reply += data
     return reply
