@@ -46,6 +46,7 @@ SPARE_DESCRIPTORS = 32 + 2 * ACCEPTED_A_ROUND  # a round may let in so many befo
 STARVED_REST_S = 0.1
 LOGGED_A_PLACE = 5
 _STOP_TIMEOUT_S = 1.0
+_SPACES = re.compile(rb"[ \t]+")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _LOGGERS = ("waitress", "waitress.queue")
 
@@ -163,18 +164,19 @@ class _Gate:
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
     """Answers 400 where waitress would only close: an address like http://[, a length of 5,000 digits.
 
-    And where it would take seconds: its pattern for the first line goes back to each of thousands of places
-    when the end does not fit.
+    And where it would take seconds: its patterns go back to each of thousands of places when the end of a
+    line does not fit.
     """
 
     path = ""  # which waitress logs when the client has left, and has none of when it could not parse it
 
     def parse_header(self, header_plus: bytes) -> None:
-        _, _, version = header_plus.partition(b"\r\n")[0].rstrip().partition(b" ")[2].partition(b" ")
+        first_line, end, fields = header_plus.partition(b"\r\n")
+        _, _, version = first_line.rstrip().partition(b" ")[2].partition(b" ")
         if version and not _VERSION.fullmatch(version):
             raise ParsingError("Start line is invalid")
         try:
-            super().parse_header(header_plus)
+            super().parse_header(first_line + end + _SPACES.sub(b" ", fields))
         except ValueError:
             raise ParsingError("Malformed number or address") from None
 

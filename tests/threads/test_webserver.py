@@ -330,3 +330,15 @@ def test_no_first_line_keeps_the_loop_busy(first_line: bytes) -> None:
     with pytest.raises(ParsingError):
         parser.parse_header(first_line + b"\r\n\r\n")
     assert time.process_time() - start_s < 0.1  # it was half a second and more; the mark of G2 is 0.010
+
+
+@pytest.mark.fault("C5")
+def test_no_header_of_spaces_keeps_the_loop_busy() -> None:
+    parser = webserver._Parser(Adjustments())
+    start_s = time.process_time()
+    with pytest.raises(ParsingError):
+        parser.parse_header(b"GET / HTTP/1.1\r\na:" + b" \t" * 4000 + b"\x00\r\n\r\n")
+    assert time.process_time() - start_s < 0.1  # it was half a second
+    parser = webserver._Parser(Adjustments())
+    parser.parse_header(b"GET / HTTP/1.1\r\na:  b \t c  \r\n\r\n")
+    assert parser.headers == {"A": "b c"}
