@@ -90,6 +90,14 @@ class Bitfield:
         bits = int.from_bytes(self._bits[start:stop], "big") >> (8 * stop - run.stop)
         return (bits & ((1 << len(run)) - 1)).bit_count()
 
+    def end_of_run(self, start: int) -> int:
+        """The first part from `start` on that is not there; `parts` when all of them are."""
+        bits, index = self._bits, start
+        while index < self.parts and index in self:
+            # Whole bytes at a time: there may be a million parts.
+            index += 8 if not index & 7 and bits[index >> 3] == 0xFF else 1
+        return index
+
     @property
     def complete(self) -> bool:
         """True when every part is there; so it is for a composition of no parts."""

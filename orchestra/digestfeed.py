@@ -10,15 +10,16 @@ processor nothing ever waits, and nothing is left for the end.
 
 from __future__ import annotations
 
-from orchestra.messages import Along, Buffer, Finish, Inbox, Spoilt, Stop
+from orchestra.diskmessages import Along, Finish, Memory, ReadBack, Spoilt
+from orchestra.messages import Buffer, Inbox, Stop
 from orchestra.wire import Blocks
 
-HURRIED_SHARE = 0.55
+HURRIED_SHARE = 0.5
 """How much of a composition is hashed along the way even while blocks wait. A larger share has the last part
 on disk later, a smaller one makes who waits for the whole wait longer after that."""
 MAX_LEFT_BYTES = 512 << 20
 """However large the composition, no more is left for the end: it may have to come from a real disk."""
-STEP_BYTES = 1 << 21
+STEP_BYTES = 1 << 20
 
 
 class DigestFeed:
@@ -40,14 +41,17 @@ class DigestFeed:
         """
         is_next = len(runs) == 1 and runs[0].offset == self._fed_bytes and not self._spoilt
         if is_next and (not hurried or self._fed_bytes < self._hurried_bytes):
-            self.read(buffer, runs[0])
+            self._fed_bytes += runs[0].length
+            self._digest.put(Along(buffer, runs[0]))
+            self._finish_if_whole()
         else:
             buffer.give_back()
 
-    def read(self, buffer: Buffer, run: Blocks) -> None:
-        """Pass on what comes next, with its buffer."""
-        self._fed_bytes += run.length
-        self._digest.put(Along(buffer, run))
+    def read_back(self, sheet: Memory, writer: Inbox) -> None:
+        """Let the digest thread read on from disk, a step into `sheet`; `writer` hears if it cannot."""
+        span = self.to_read
+        self._fed_bytes = span.stop
+        self._digest.put(ReadBack(sheet, span, writer))
         self._finish_if_whole()
 
     def ready(self, up_to_bytes: int) -> None:

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestra.checking import sample_is_right
+from orchestra.diskmessages import Saved
 from orchestra.errors import StorageError
-from orchestra.messages import Halves, Inbox, Notice, Saved
+from orchestra.messages import Halves, Inbox, Notice
 from orchestra.resume import LEAST_BYTES, ResumeFile
 from orchestra.score import Score
 from orchestra.storage import Storage

@@ -271,37 +271,7 @@ class ReadFailed:
     reason: str
 
 
-# Keeper -> writer
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """The resume file was written, or could not be: `problem` says why then. `failed`: the data could not."""
-
-    took_s: float
-    problem: str = ""
-    failed: OrchestraError | None = None
-
-
-# Orchestrator -> writer -> digest; digest -> orchestrator
-
-
-@dataclass(frozen=True, slots=True)
-class Along:
-    """From the writer: `run`, in `buffer`, goes on just where the last one ended. To be given back."""
-
-    buffer: Buffer
-    run: Blocks
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """From the writer: the whole has gone along, and is right."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spoilt:
-    """From the writer: something that went along has turned out wrong; all of it will come again."""
+# Orchestrator -> writer; digest -> orchestrator. What the disk's threads say to one another: diskmessages.py
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ class Session:
         report = self._orders.put
         self._connector, self._listener = _with_sockets(identity, port, report)
         self._reader = Reader(storage, score, MAX_PEERS * READS_AT_ONCE, report)
-        self._digest = DigestWorker(report)
+        self._digest = DigestWorker(storage, report)
         self._writer = Writer(storage, score, self._digest.inbox, report, kept=seed)
         self._announcer = Announcer(score.conductors, score.info_hash, peer_id=peer_id, report=report)
         self._workers: list[Worker] = [

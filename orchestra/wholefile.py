@@ -32,8 +32,7 @@ class WholeFile:
     def digest_more(self) -> Digest | None:
         """What the writer is to be told, if more parts are there without a gap from the start."""
         have, geometry = self._have, self._geometry
-        while self._prefix_parts < have.parts and self._prefix_parts in have:
-            self._prefix_parts += 1
+        self._prefix_parts = have.end_of_run(self._prefix_parts)
         ready_bytes = min(self._prefix_parts * geometry.part_size_bytes, geometry.size_bytes)
         if ready_bytes <= self._digested_bytes and self._prefix_parts < have.parts:
             return None

@@ -19,6 +19,7 @@ from typing import Any
 from orchestra.buffers import Pool, Sheet
 from orchestra.checking import check_open_file
 from orchestra.digestfeed import STEP_BYTES, DigestFeed
+from orchestra.diskmessages import Saved
 from orchestra.errors import OrchestraError, StorageError
 from orchestra.geometry import Geometry
 from orchestra.ledger import LEAST_HALF_BYTES, Ledger, extend_runs, merged_runs
@@ -36,7 +37,6 @@ from orchestra.messages import (
     Notice,
     PartsWritten,
     Recheck,
-    Saved,
     Stamp,
     Stop,
     ThreadEnded,
@@ -51,10 +51,10 @@ from orchestra.worker import Worker
 READ_BACK_BYTES = 1 << 20
 HASHED_BYTES = 2 << 30
 """What is no larger is hashed at each start, in a second or two, and then need not be before it is served."""
-SHEETS = 3
+SHEETS = 2
 SHOW_S = 0.2
 
-Order = Write | Forget | Lost | Recheck | Digest | Install | Saved | Stop
+Order = Write | Forget | Lost | Recheck | Digest | Install | Saved | DiskFailed | Stop
 
 
 class PartHash:
@@ -206,7 +206,7 @@ class Writer(Worker):
             self._reserve_some()
             return True
         if self._feed.to_read and not self._failed:
-            self._read_back_for_digest(self._feed.to_read)
+            self._feed.read_back(self._sheets.take(), self.inbox)
             return True
         try:
             return self._take(self.inbox.get(timeout=None if self._failed else self._ledger.wait_s))
@@ -219,18 +219,6 @@ class Writer(Worker):
         except StorageError as error:
             self._reserving = False
             self._fail(error)
-
-    def _read_back_for_digest(self, span: range) -> None:
-        sheet = self._sheets.take()
-        view = sheet.data[: len(span)]
-        try:
-            self._storage.read([view], span.start)
-        except (OSError, EOFError) as error:
-            sheet.give_back()
-            text = f"{self._storage.part_path}: reading for the whole-file SHA-1 failed: {error}"
-            self._fail(StorageError(text))
-        else:
-            self._feed.read(sheet, Blocks(span.start, len(span), [view]))
 
     def _take(self, message: Order) -> bool:
         match message:
@@ -248,6 +236,8 @@ class Writer(Worker):
                 self._recheck()
             case Saved():
                 self._saved(message)
+            case DiskFailed(error):
+                self._fail(error)
             case Stop():
                 return False
         return True

@@ -16,19 +16,17 @@ import pytest
 
 from orchestra import writer as writer_module
 from orchestra.digestfeed import HURRIED_SHARE
+from orchestra.diskmessages import Along, Finish, ReadBack, Spoilt
 from orchestra.errors import BusyError, StorageError
 from orchestra.messages import (
-    Along,
     Checked,
     CheckProgress,
     Digest,
     DiskFailed,
-    Finish,
     Forget,
     Install,
     Installed,
     PartsWritten,
-    Spoilt,
     Stop,
     ThreadEnded,
     Write,
@@ -363,21 +361,26 @@ def test_what_did_not_go_along_is_read_back_when_nothing_waits(desk: Desk) -> No
     # The first part came in order; the others are on disk only.
     writer.inbox.put(Digest(3 * PART_BYTES))
     writer.inbox.put(Digest(len(DATA)))
-    sha1 = hashlib.sha1()
-    while isinstance(message := desk.digest.get(timeout=PATIENCE_S), Along):
-        for view in message.run.views:
-            sha1.update(view)
-        message.buffer.give_back()
+    along = desk.digest.get(timeout=PATIENCE_S)
+    assert along.run.offset == 0
+    expected = along.run.length
+    while isinstance(message := desk.digest.get(timeout=PATIENCE_S), ReadBack):
+        assert message.span.start == expected
+        assert len(message.span) <= len(message.sheet.data)
+        expected = message.span.stop
+        message.sheet.give_back()
     assert message == Finish()
-    assert sha1.digest() == hashlib.sha1(DATA).digest()
+    assert expected == len(DATA)
 
 
-def test_a_file_that_has_become_shorter_is_a_storage_error_and_said_once(desk: Desk) -> None:
-    writer = all_written_from_the_end(desk)
-    os.truncate(desk.part_path, PART_BYTES)
-    writer.inbox.put(Digest(len(DATA)))
-    assert "whole-file SHA-1" in str(desk.reports.next(DiskFailed).error)
+def test_a_file_that_the_digest_thread_cannot_read_is_a_storage_error_and_said_once(desk: Desk) -> None:
+    writer = desk.start()
+    desk.reports.next(Checked)
+    for _ in range(2):
+        writer.inbox.put(DiskFailed(StorageError("reading failed")))
+    assert str(desk.reports.next(DiskFailed).error) == "reading failed"
     desk.stop(writer)
+    assert desk.reports.nothing_more
 
 
 def test_after_a_wrong_part_what_went_along_is_spoilt_and_nothing_more_goes(desk: Desk) -> None:

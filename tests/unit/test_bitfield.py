@@ -104,6 +104,16 @@ def test_what_one_lacks_of_the_other_is_counted(mine: set[int], theirs: set[int]
     assert bitfield(20, *theirs).beyond(bitfield(20, *mine)) == sorted(theirs - mine)
 
 
+@settings(deadline=None)
+@given(st.integers(0, 40), st.sets(st.integers(0, 39), max_size=3), st.data())
+def test_a_run_ends_at_the_first_part_that_is_not_there(
+    parts: int, lacking: set[int], data: st.DataObject
+) -> None:
+    field = bitfield(parts, *(set(range(parts)) - lacking))
+    start = data.draw(st.integers(0, parts))
+    assert field.end_of_run(start) == min([parts, *(index for index in lacking if start <= index < parts)])
+
+
 def test_a_composition_without_parts_is_complete() -> None:
     assert Bitfield(0).complete
     assert Bitfield(0).indices() == []

@@ -13,7 +13,7 @@ LAYERS: dict[str, str] = {
     # No thread, no clock, no socket: values in, values out. (regular only opens what score reads.)
     "pure": """
         addressbook addresses announce announcereply bencode bitfield census choker conversation
-        crowds decoder digestfeed doorway downloads errors extension fast flight flights gauge
+        crowds decoder digestfeed diskmessages doorway downloads errors extension fast flight flights gauge
         geometry humans memory messages metainfo names news patience peer pex picker priority rate
         registry regular roster schedule score scorelines service sharer shipment swarm text throttle
         uploads wholefile wire

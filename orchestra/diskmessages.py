@@ -1,0 +1,63 @@
+"""What the threads of the disk say to one another: keeper to writer, writer to digest; see messages.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestra.errors import OrchestraError
+from orchestra.messages import Buffer, Inbox
+from orchestra.wire import Blocks
+
+
+class Memory(Buffer, Protocol):
+    """A buffer to read into."""
+
+    @property
+    def data(self) -> memoryview:
+        """All of it."""
+
+
+# Keeper -> writer
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The resume file was written, or could not be: `problem` says why then. `failed`: the data could not."""
+
+    took_s: float
+    problem: str = ""
+    failed: OrchestraError | None = None
+
+
+# Writer -> digest
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """From the writer: `run`, in `buffer`, goes on just where the last one ended. To be given back."""
+
+    buffer: Buffer
+    run: Blocks
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """From the writer: bytes `span` of the file go on there. Read into `sheet`, and give that back.
+
+    `writer` gets DiskFailed when they cannot be read.
+    """
+
+    sheet: Memory
+    span: range
+    writer: Inbox
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """From the writer: the whole has gone along, and is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spoilt:
+    """From the writer: something that went along has turned out wrong; all of it will come again."""
