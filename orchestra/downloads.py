@@ -31,7 +31,7 @@ FAIR_ROUNDS = 8
 LEAST_FAIR_DEPTH = 8
 SNUB_S = 20.0
 END_GAME_SOURCES = 2
-ANOTHER_SOURCE_S = 5.0
+ANOTHER_SOURCE_S = 1.5
 """When the end game has lasted so long, and so long again, one more may be asked: two slow ones shall not
 hold the last part."""
 AHEAD_S = 0.15

@@ -143,8 +143,8 @@ class Orchestrator:
         """When `tick` is to be called, at the latest."""
         if self.phase is Phase.STOPPING:
             return self._stop_by_s
-        due_s = self._schedule.due_s if self.swarm.listen_port else None
-        return min(due for due in (self._next_tick_s, due_s, self.swarm.due_s) if due is not None)
+        announce_s = self._schedule.due_s if self.swarm.listen_port else None
+        return min([due for due in (self._next_tick_s, announce_s, self.swarm.due_s) if due is not None])
 
     def handle(  # noqa: C901, PLR0912, PLR0915 - the one dispatch, a line or two a message
         self, message: object, now_s: float

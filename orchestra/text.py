@@ -23,6 +23,8 @@ def safe(text: str | bytes, limit: int = 200) -> str:
     if isinstance(text, bytes):
         # A UTF-8 character has at most four bytes; a sequence cut here lies beyond the limit.
         text = text[: 4 * limit + 4].decode("utf-8", "surrogateescape")
+    if len(text) <= limit and text.isprintable():
+        return text
     rendered: list[str] = []
     room = limit
     for position, character in enumerate(text):
