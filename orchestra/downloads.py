@@ -72,14 +72,23 @@ class Downloads:
 
     def fill(self, peer: Peer, now_s: float) -> None:
         """Ask `peer` for more blocks, when its queue has run low enough to make that worth a call."""
+        # This is asked each time that anybody says anything; mostly there is nothing new to ask for.
+        if not peer.interesting:
+            return
+        barren = self._is_barren(peer)
+        if barren and (peer.outstanding or now_s - peer.searched_at_s < SEARCH_S):
+            return
         if not peer.answers(now_s):
             return
-        depth = 1 if peer.snubbed else min(peer.depth, peer.max_requests, self._fair_depth(peer))
-        room = depth - len(peer.outstanding)
+        outstanding = len(peer.outstanding)
+        depth = 1 if peer.snubbed else min(peer.depth, peer.max_requests)
+        if depth > outstanding and peer.have.complete:
+            depth = min(depth, self._fair_depth())
+        room = depth - outstanding
         if room <= 0 or room < depth // 4:
             return
         keys: list[int] = []
-        while room > len(keys):
+        while room > len(keys) and not barren:
             flight = self._flight_for(peer)
             if flight is None:
                 break
@@ -91,7 +100,11 @@ class Downloads:
         if not peer.outstanding:
             peer.block_at_s = peer.asked_idle_at_s = now_s
         peer.engaged = True
-        peer.outstanding.update(keys)
+        if peer.outstanding:
+            peer.outstanding.update(keys)
+        else:
+            # A new one: what held many once keeps its size, and there may be many peers.
+            peer.outstanding = set(keys)
         peer.link.send(encode_requests(self._geometry.spans(keys)))
 
     @staticmethod
@@ -121,15 +134,19 @@ class Downloads:
             for peer in self._peers.values():
                 self.fill(peer, now_s)
 
-    def _fair_depth(self, peer: Peer) -> int:
+    def _is_barren(self, peer: Peer) -> bool:
+        """Whether it is known that nothing more can be asked of `peer` that nobody was asked for."""
+        return (
+            peer.barren_since == self._picker.returned and not peer.to_ask and not self._flights.orphans
+        )
+
+    def _fair_depth(self) -> int:
         """How many blocks to ask of a complete peer that others want as well.
 
         What several ask for before they hear of each other's parts, the peer uploads several times: so each
         asks for a small share of what is missing. It matters for compositions of a few seconds.
         """
-        if not peer.have.complete:
-            return MAX_DEPTH
-        sharers = sum(other.downloads_too for other in self._peers.values())
+        sharers = len([other for other in self._peers.values() if other.downloads_too])
         if not sharers:
             return MAX_DEPTH
         missing_blocks = self._picker.missing * self._geometry.blocks_per_part
@@ -141,7 +158,7 @@ class Downloads:
             flight = peer.to_ask[0]
             if flight.owner == peer.key and flight.askable and not flight.recalled_at_s:
                 return flight
-            peer.to_ask.popleft()
+            del peer.to_ask[0]
         for flight in self._flights.orphans:
             if flight.askable and all(map(peer.gives, self._flights.open_parts(flight))):
                 self._flights.orphans.remove(flight)
@@ -150,6 +167,8 @@ class Downloads:
             parts = self._picker.pick_among(peer.fast.allowed, peer.have)
         else:
             parts = self._picker.pick(peer.have)
+            if not parts:
+                peer.barren_since = self._picker.returned
         if not parts:
             return None
         if len(parts) > 1 and not self._flights.disputed.isdisjoint(parts):

@@ -90,7 +90,7 @@ class Uploads:
         if unheld is not None:
             index, begin, length = unheld
             raise RemoteProtocolError(f"a request for {length} bytes at {begin} of part {index}")
-        for index, _, _ in () if self._have.complete else blocks:
+        for index in () if self._have.complete else dict.fromkeys([block[0] for block in blocks]):
             if index not in self._have and index not in self._lost:
                 raise RemoteProtocolError(f"a request for part {index}, which we do not have")
         admitted = blocks
@@ -246,8 +246,12 @@ class Uploads:
             if batch[place][0] != batch[place - 1][0]:
                 del batch[place:]
                 break
-        for block in batch:
-            del peer.asked[block]
+        if len(batch) == len(peer.asked):
+            # A new one: what held many once keeps its size, and there may be many peers.
+            peer.asked = {}
+        else:
+            for block in batch:
+                del peer.asked[block]
         for begun in [index for index, begin, _ in batch if begin == 0]:
             self._given_times[begun] += 1
         peer.part_under_way = batch[-1][0]

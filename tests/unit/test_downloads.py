@@ -135,6 +135,16 @@ def runs_of(geometry: Geometry, keys: Iterable[int]) -> list[Blocks]:
 # Asking
 
 
+def test_a_peer_with_nothing_more_is_asked_again_when_a_part_comes_back() -> None:
+    desk = Desk()
+    one, two = desk.join(bitfield(6, 0, 1)), desk.join(bitfield(6, 0))
+    asked = desk.fill(one)
+    assert asked
+    assert desk.fill(two) == desk.fill(two) == []
+    desk.leave(one)
+    assert desk.fill(two) == asked[: desk.geometry.blocks_per_part]
+
+
 def test_parts_are_asked_for_one_after_the_other_in_one_call() -> None:
     desk = Desk()
     peer = desk.join(depth=8)
