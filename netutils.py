@@ -21,6 +21,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 Address = tuple[str, int]
@@ -37,6 +38,8 @@ _V4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)
 _SCOPE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _COMPACT_LENGTH_BYTES = {socket.AF_INET: 6, socket.AF_INET6: 18}
+_LITERALS = 16_384
+"""So many packed addresses are kept as text: the same members are named again and again."""
 _SAME_PORT_TRIES = 32
 # select() refuses descriptors from 1024 up; epoll would cost a descriptor for each wait.
 _Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
@@ -155,11 +158,19 @@ def unpack_peers(data: bytes, family: socket.AddressFamily) -> list[Address]:
     entry_bytes = _COMPACT_LENGTH_BYTES[family]
     if len(data) % entry_bytes:
         raise ValueError(f"{len(data)} bytes are no list of {entry_bytes}-byte addresses")
-    host_bytes = entry_bytes - 2
-    return [
-        (normal_host(socket.inet_ntop(family, host)), port)
-        for host, port in struct.iter_unpack(f"!{host_bytes}sH", data)
-    ]
+    return [_unpacked(data[at : at + entry_bytes]) for at in range(0, len(data), entry_bytes)]
+
+
+@lru_cache(maxsize=_LITERALS)
+def _unpacked(entry: bytes) -> Address:
+    return literal_of(entry[:-2]), int.from_bytes(entry[-2:], "big")
+
+
+@lru_cache(maxsize=_LITERALS)
+def literal_of(packed: bytes) -> str:
+    """The literal that 4 bytes (IPv4) or 16 (IPv6) stand for."""
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    return normal_host(socket.inet_ntop(family, packed))
 
 
 # Waking

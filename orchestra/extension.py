@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import socket
 from dataclasses import dataclass
 
-from netutils import normal_host
+from netutils import literal_of
 from orchestra import __version__, bencode
 from orchestra.errors import RemoteProtocolError
 
@@ -97,5 +96,4 @@ def _host(packed: object) -> str:
     """The literal that 4 or 16 bytes stand for, or ""."""
     if not isinstance(packed, bytes) or len(packed) not in (4, 16):
         return ""
-    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-    return normal_host(socket.inet_ntop(family, packed))
+    return literal_of(packed)
