@@ -32,14 +32,12 @@ _Target = tuple[socket.AddressFamily, Any]
 MAX_HOST_LENGTH = 253  # RFC 1035, section 2.3.4, as text
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?")
-# inet_aton reads 127.1, 0x7f.1 and 2130706433 as addresses too, and so does getaddrinfo.
+# inet_aton and getaddrinfo read 127.1, 0x7f.1 and 2130706433 as addresses too.
 _NUMERIC_TAIL = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
 _V4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)){4}")
 _SCOPE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _COMPACT_LENGTH_BYTES = {socket.AF_INET: 6, socket.AF_INET6: 18}
-_LITERALS = 16_384
-"""So many packed addresses are kept as text: the same members are named again and again."""
 _SAME_PORT_TRIES = 32
 # select() refuses descriptors from 1024 up; epoll would cost a descriptor for each wait.
 _Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
@@ -135,10 +133,8 @@ def address_of(sockaddr: Sequence[Any]) -> Address:
 
 
 def pack_peers(addresses: Iterable[Address]) -> tuple[bytes, bytes]:
-    """Compact lists of the IPv4 (6 bytes each, BEP 23) and IPv6 (18 bytes each, BEP 7) addresses.
-
-    Raises ValueError for a host that is no literal or has a scope, and for a bad port.
-    """
+    """Compact lists of the IPv4 (6 bytes each, BEP 23) and IPv6 (18 bytes each, BEP 7) addresses. Raises
+    ValueError for a host that is no literal or has a scope, and for a bad port."""
     v4, v6 = bytearray(), bytearray()
     for address in addresses:
         host, port = normal_host(address[0]), address[1]
@@ -158,19 +154,12 @@ def unpack_peers(data: bytes, family: socket.AddressFamily) -> list[Address]:
     entry_bytes = _COMPACT_LENGTH_BYTES[family]
     if len(data) % entry_bytes:
         raise ValueError(f"{len(data)} bytes are no list of {entry_bytes}-byte addresses")
-    return [_unpacked(data[at : at + entry_bytes]) for at in range(0, len(data), entry_bytes)]
+    return [_unpacked(family, data[at : at + entry_bytes]) for at in range(0, len(data), entry_bytes)]
 
 
-@lru_cache(maxsize=_LITERALS)
-def _unpacked(entry: bytes) -> Address:
-    return literal_of(entry[:-2]), int.from_bytes(entry[-2:], "big")
-
-
-@lru_cache(maxsize=_LITERALS)
-def literal_of(packed: bytes) -> str:
-    """The literal that 4 bytes (IPv4) or 16 (IPv6) stand for."""
-    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-    return normal_host(socket.inet_ntop(family, packed))
+@lru_cache(maxsize=16_384)  # The same members are named again and again.
+def _unpacked(family: socket.AddressFamily, entry: bytes) -> Address:
+    return normal_host(socket.inet_ntop(family, entry[:-2])), int.from_bytes(entry[-2:], "big")
 
 
 # Waking

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import chain
 
+from orchestra import pace
 from orchestra.errors import RemoteProtocolError
 from orchestra.fast import REJECTED_REST_S
 from orchestra.flight import Flight
@@ -24,18 +25,11 @@ from orchestra.peer import Peer
 from orchestra.picker import Picker
 from orchestra.wire import BLOCK_BYTES, Blocks, BlockSpan, encode_cancels, encode_requests
 
-MAX_DEPTH = 384
-"""6 MiB outstanding: three landings full, which a fast link needs to have the next one ready in time."""
-LEAST_DEPTH = 4
-FAIR_ROUNDS = 8
-LEAST_FAIR_DEPTH = 8
 SNUB_S = 20.0
 END_GAME_SOURCES = 2
 ANOTHER_SOURCE_S = 5.0
 """When the end game has lasted so long, and so long again, one more may be asked: two slow ones shall not
 hold the last part."""
-AHEAD_S = 0.15
-"""How much to have asked of a peer beyond what the time that it takes to answer calls for."""
 SEARCH_S = 0.1
 """How long to leave an idle peer alone for whom nothing was found among what others were asked for."""
 
@@ -83,7 +77,7 @@ class Downloads:
         outstanding = len(peer.outstanding)
         depth = 1 if peer.snubbed else min(peer.depth, peer.max_requests)
         if depth > outstanding and peer.have.complete:
-            depth = min(depth, self._fair_depth())
+            depth = min(depth, pace.fair_depth(self._peers.values(), self._missing_blocks()))
         room = depth - outstanding
         if room <= 0 or room < depth // 4:
             return
@@ -134,23 +128,12 @@ class Downloads:
             for peer in self._peers.values():
                 self.fill(peer, now_s)
 
+    def _missing_blocks(self) -> int:
+        return self._picker.missing * self._geometry.blocks_per_part
+
     def _is_barren(self, peer: Peer) -> bool:
         """Whether it is known that nothing more can be asked of `peer` that nobody was asked for."""
-        return (
-            peer.barren_since == self._picker.returned and not peer.to_ask and not self._flights.orphans
-        )
-
-    def _fair_depth(self) -> int:
-        """How many blocks to ask of a complete peer that others want as well.
-
-        What several ask for before they hear of each other's parts, the peer uploads several times: so each
-        asks for a small share of what is missing. It matters for compositions of a few seconds.
-        """
-        sharers = len([other for other in self._peers.values() if other.downloads_too])
-        if not sharers:
-            return MAX_DEPTH
-        missing_blocks = self._picker.missing * self._geometry.blocks_per_part
-        return max(LEAST_FAIR_DEPTH, missing_blocks // (FAIR_ROUNDS * (sharers + 1)))
+        return peer.barren_since == self._picker.returned and not peer.to_ask and not self._flights.orphans
 
     def _flight_for(self, peer: Peer) -> Flight | None:
         """Askable parts that `peer` has begun, else some that were orphaned, else new ones."""
@@ -249,7 +232,8 @@ class Downloads:
         for _, wanted in accepted:
             self._received(peer, wanted)
         if accepted:
-            self._pace(peer, sum(len(keys) for _, keys in accepted), now_s)
+            block_bytes = min(BLOCK_BYTES, self._geometry.part_size_bytes)
+            pace.sent(peer, sum([len(keys) for _, keys in accepted]), block_bytes, now_s)
         return [part for part, _ in accepted]
 
     def _accept_singly(self, peer: Peer, run: Blocks) -> list[tuple[Blocks, range]]:
@@ -291,23 +275,6 @@ class Downloads:
     def _say_cancels(self, peer: Peer, keys: list[int]) -> None:
         if keys and not peer.closing:
             peer.link.send(encode_cancels(self._geometry.spans(keys)))
-
-    def _pace(self, peer: Peer, blocks: int, now_s: float) -> None:
-        """Let the queue follow the peer's speed: up by what came, down to what it sends in a short time."""
-        if peer.asked_idle_at_s is not None:
-            peer.answer_s = min(peer.answer_s, now_s - peer.asked_idle_at_s)
-            peer.asked_idle_at_s = None
-        peer.block_at_s = now_s
-        peer.snubbed = False
-        peer.stalled_since_s = None
-        if peer.fast is not None:
-            peer.fast.rest_until_s = 0.0
-        peer.depth = min(MAX_DEPTH, peer.depth + blocks)
-        if now_s - peer.depth_set_at_s >= 1.0:
-            peer.depth_set_at_s = now_s
-            block_bytes = min(BLOCK_BYTES, self._geometry.part_size_bytes)
-            ahead = int((peer.answer_s + AHEAD_S) * peer.down.bytes_s(now_s)) // block_bytes
-            peer.depth = min(peer.depth, LEAST_DEPTH + ahead)
 
     # Results of the check
 
@@ -406,7 +373,7 @@ class Downloads:
             late = sorted(peer.outstanding)
             self.give_back(peer)
             peer.snubbed = True
-            peer.depth = LEAST_DEPTH
+            peer.depth = pace.LEAST_DEPTH
             self._cancel(peer, late)
         return snubs
 

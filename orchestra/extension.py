@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import socket
 from dataclasses import dataclass
 
-from netutils import literal_of
+from netutils import normal_host
 from orchestra import __version__, bencode
 from orchestra.errors import RemoteProtocolError
 
@@ -96,4 +97,5 @@ def _host(packed: object) -> str:
     """The literal that 4 or 16 bytes stand for, or ""."""
     if not isinstance(packed, bytes) or len(packed) not in (4, 16):
         return ""
-    return literal_of(packed)
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    return normal_host(socket.inet_ntop(family, packed))

@@ -73,6 +73,7 @@ class Fast:
 
     None before anything was decided.
     """
+
     def allow(self, indices: Iterable[int]) -> None:
         """It grants us these parts."""
         for index in indices:

@@ -12,22 +12,13 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from orchestra.bitfield import Bitfield
-from orchestra.downloads import (
-    AHEAD_S,
-    ANOTHER_SOURCE_S,
-    END_GAME_SOURCES,
-    FAIR_ROUNDS,
-    LEAST_DEPTH,
-    LEAST_FAIR_DEPTH,
-    MAX_DEPTH,
-    SNUB_S,
-    Downloads,
-)
+from orchestra.downloads import ANOTHER_SOURCE_S, END_GAME_SOURCES, SNUB_S, Downloads
 from orchestra.errors import RemoteProtocolError
 from orchestra.fast import REJECTED_REST_S, Fast
 from orchestra.flight import Flight
 from orchestra.flights import ANSWER_S, HAND_OVER_S
 from orchestra.geometry import Geometry
+from orchestra.pace import AHEAD_S, FAIR_ROUNDS, LEAST_DEPTH, LEAST_FAIR_DEPTH, MAX_DEPTH
 from orchestra.peer import FIRST_DEPTH, MAX_STRAY_BLOCKS, Peer
 from orchestra.picker import PartState, Picker
 from orchestra.wire import BLOCK_BYTES, Blocks, BlockSpan, Cancels, Requests
