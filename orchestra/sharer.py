@@ -29,6 +29,8 @@ FIRST_ALLOWANCE_SHEAVES = 4
 CROWD = 24
 """Among more peers than this, who has passed nothing on yet is offered one sheaf, and no more: were it not
 for that, a fifth of them who never do could hold a third of all parts, and nobody else would have those."""
+HOARDED_S = 3.0
+"""What a peer was given so long ago, and nobody got from it, it may never pass on."""
 AHEAD_S = 0.5
 """A fast peer is offered at least what it takes in this time."""
 STALLED_S = 10.0
@@ -160,8 +162,8 @@ class Sharer:
 
     # What comes of it
 
-    def take_back_hoards(self) -> bool:
-        """Each part is at some peer: what only an unproven one has is for others as well.
+    def take_back_hoards(self, now_s: float) -> bool:
+        """Each part is at some peer: what only an unproven one has, and has for long, is for others as well.
 
         True when there is any: not all is out then. Once only, and only while somebody passes things on.
         """
@@ -170,8 +172,10 @@ class Sharer:
         self._took_hoards = True
         hoarded = [
             index
-            for index, (key, _) in self._given.items()
-            if key in self._accounts and self._is_unproven(self._accounts[key])
+            for index, (key, since_s) in self._given.items()
+            if now_s - since_s >= HOARDED_S
+            and key in self._accounts
+            and self._is_unproven(self._accounts[key])
         ]
         for index in hoarded:
             self._out.remove(index)

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from orchestra.bitfield import Bitfield
-from orchestra.sharer import CROWD, FIRST_ALLOWANCE_SHEAVES, OPEN_SHEAVES, STALLED_S, Sharer
+from orchestra.sharer import CROWD, FIRST_ALLOWANCE_SHEAVES, HOARDED_S, OPEN_SHEAVES, STALLED_S, Sharer
 
 PARTS = 40
 
@@ -194,12 +194,20 @@ def test_what_only_those_have_who_pass_nothing_on_goes_out_once_more() -> None:
     assert not sharer.all_out
     sharer.heard(2, [index for index in range(PARTS) if index not in hoarded])
     assert sharer.all_out
-    assert sharer.take_back_hoards()
+    assert sharer.take_back_hoards(HOARDED_S)
     assert not sharer.all_out
     assert sharer.offer(1, 0.0, 0.0) == hoarded
     sharer.heard(1, hoarded)
     assert sharer.all_out
-    assert not sharer.take_back_hoards(), "once only"
+    assert not sharer.take_back_hoards(2 * HOARDED_S), "once only"
+
+
+def test_what_was_given_lately_may_still_be_passed_on() -> None:
+    sharer = crowd()
+    given = sharer.offer(3, 0.0, 1.0)
+    sharer.heard(3, given)
+    sharer.heard(2, [index for index in range(PARTS) if index not in given])
+    assert not sharer.take_back_hoards(HOARDED_S + 0.9)
 
 
 def test_where_nobody_passes_anything_on_nothing_is_taken_back() -> None:
@@ -207,5 +215,5 @@ def test_where_nobody_passes_anything_on_nothing_is_taken_back() -> None:
     for key in range(1, CROWD + 2):
         sharer.heard(key, sharer.offer(key, 0.0, 0.0))
     assert sharer.all_out
-    assert not sharer.take_back_hoards()
+    assert not sharer.take_back_hoards(HOARDED_S)
     assert sharer.all_out
