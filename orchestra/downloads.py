@@ -260,12 +260,11 @@ class Downloads:
 
     def _cancel_elsewhere(self, peer: Peer, keys: range) -> None:
         for other in self._peers.values():
-            if other is peer:
+            if other is peer or other.outstanding.isdisjoint(keys):
                 continue
             late = [key for key in keys if key in other.outstanding]
-            if late:
-                other.outstanding.difference_update(late)
-                self._cancel(other, late)
+            other.outstanding.difference_update(late)
+            self._cancel(other, late)
 
     def _cancel(self, peer: Peer, keys: list[int]) -> None:
         """Take requests back that are not counted as outstanding any more."""

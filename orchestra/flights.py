@@ -150,7 +150,10 @@ class Flights:
                 due_s = flight.recalled_at_s + ANSWER_S
             if now_s < due_s or (best and best.asked_at_s <= flight.asked_at_s):
                 continue
-            if not all(map(taker.gives, flight.parts)) or not self.untouched(flight):
+            parts = flight.parts
+            if not taker.gives(parts[0]) or (len(parts) > 1 and not all(map(taker.gives, parts))):
+                continue
+            if not self.untouched(flight):
                 continue
             if asked_twice.isdisjoint(range(self._geometry.key(flight.parts.start, 0), flight.end)):
                 best = flight

@@ -215,8 +215,9 @@ class Uploads:
         """The key of the peer whose turn it is: half through a part, or asking for what we gave least."""
         if len(self._waiting) == 1:
             return next(iter(self._waiting))
-        waiting = [item for item in self._waiting.items() if not self._rides_free(item[1])]
-        waiting = waiting or list(self._waiting.items())
+        waiting = list(self._waiting.items())
+        if not self._have.complete:
+            waiting = [item for item in waiting if not _rides_free(item[1])] or waiting
         first, longest = waiting[0]
         if now_s - longest.waiting_since_s >= PATIENCE_S:
             return first
@@ -228,15 +229,6 @@ class Uploads:
             if rank < least:
                 best, least = key, rank
         return best
-
-    def _rides_free(self, peer: Peer) -> bool:
-        """True for one that took much of us and gave us next to nothing, while we need something."""
-        taken_bytes = peer.up.total_bytes
-        return (
-            taken_bytes >= TRUSTED_BYTES
-            and FAIR_RETURN * peer.down.total_bytes < taken_bytes
-            and not self._have.complete
-        )
 
     def _give(self, peer: Peer, now_s: float) -> None:
         """The next batch, up to the end of a part if that is not much more or less."""
@@ -277,3 +269,9 @@ class Uploads:
             del peer.asked[block]
         if dropped:
             peer.say(encode_rejects(dropped), now_s)
+
+
+def _rides_free(peer: Peer) -> bool:
+    """True for one that took much of us and gave us next to nothing; it matters while we need something."""
+    taken_bytes = peer.up.total_bytes
+    return taken_bytes >= TRUSTED_BYTES and FAIR_RETURN * peer.down.total_bytes < taken_bytes
