@@ -202,7 +202,8 @@ class Downloads:
         if self._ending_since_s is None:
             self._ending_since_s = now_s
         sources = END_GAME_SOURCES + int((now_s - self._ending_since_s) / ANOTHER_SOURCE_S)
-        owers = Counter(chain.from_iterable(other.outstanding for other in self._peers.values()))
+        owing = [other.outstanding for other in self._peers.values() if other.outstanding]
+        owers = Counter(chain.from_iterable(owing))
         owed: dict[int, list[int]] = {}
         for key in owers:
             owed.setdefault(self._geometry.part_of(key), []).append(key)
