@@ -21,6 +21,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 Address = tuple[str, int]
@@ -31,7 +32,7 @@ _Target = tuple[socket.AddressFamily, Any]
 MAX_HOST_LENGTH = 253  # RFC 1035, section 2.3.4, as text
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?")
-# inet_aton reads 127.1, 0x7f.1 and 2130706433 as addresses too, and so does getaddrinfo.
+# inet_aton and getaddrinfo read 127.1, 0x7f.1 and 2130706433 as addresses too.
 _NUMERIC_TAIL = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
 _V4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)){4}")
 _SCOPE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
@@ -132,10 +133,8 @@ def address_of(sockaddr: Sequence[Any]) -> Address:
 
 
 def pack_peers(addresses: Iterable[Address]) -> tuple[bytes, bytes]:
-    """Compact lists of the IPv4 (6 bytes each, BEP 23) and IPv6 (18 bytes each, BEP 7) addresses.
-
-    Raises ValueError for a host that is no literal or has a scope, and for a bad port.
-    """
+    """Compact lists of the IPv4 (6 bytes each, BEP 23) and IPv6 (18 bytes each, BEP 7) addresses. Raises
+    ValueError for a host that is no literal or has a scope, and for a bad port."""
     v4, v6 = bytearray(), bytearray()
     for address in addresses:
         host, port = normal_host(address[0]), address[1]
@@ -155,11 +154,12 @@ def unpack_peers(data: bytes, family: socket.AddressFamily) -> list[Address]:
     entry_bytes = _COMPACT_LENGTH_BYTES[family]
     if len(data) % entry_bytes:
         raise ValueError(f"{len(data)} bytes are no list of {entry_bytes}-byte addresses")
-    host_bytes = entry_bytes - 2
-    return [
-        (normal_host(socket.inet_ntop(family, host)), port)
-        for host, port in struct.iter_unpack(f"!{host_bytes}sH", data)
-    ]
+    return [_unpacked(family, data[at : at + entry_bytes]) for at in range(0, len(data), entry_bytes)]
+
+
+@lru_cache(maxsize=16_384)  # The same members are named again and again.
+def _unpacked(family: socket.AddressFamily, entry: bytes) -> Address:
+    return normal_host(socket.inet_ntop(family, entry[:-2])), int.from_bytes(entry[-2:], "big")
 
 
 # Waking

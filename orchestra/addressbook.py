@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from orchestra.addresses import is_loopback
 from orchestra.crowds import neighbourhood
@@ -42,7 +42,7 @@ class _Entry:
     failures: int = 0
     in_use: bool = False
     by_hand: bool = False
-    heard_from: set[str] = field(default_factory=set)
+    heard_from: tuple[str, ...] = ()
     """Who has said so; empty when it is known, and no hearsay."""
 
 
@@ -60,6 +60,8 @@ class AddressBook:
         """Addresses that lead to ourselves, or to a banned peer."""
         self._told_by: Counter[str] = Counter()
         """How many addresses are in the book by whose hearsay."""
+        self._hearsay = 0
+        """How many are in it by hearsay alone."""
 
     def add(self, addresses: tuple[Address, ...], now_s: float, *, by_hand: bool = False) -> None:
         """Learn addresses; those given by hand are never forgotten."""
@@ -79,8 +81,8 @@ class AddressBook:
 
     def hear_of(self, addresses: Iterable[Address], now_s: float, source: str) -> None:
         """`source` says that these can be dialled. What exceeds the bounds is not taken."""
-        hearsay = sum(bool(entry.heard_from) for entry in self._entries.values())
-        ports = Counter(host for host, _ in self._entries)
+        ports: Counter[str] | None = None
+        source_alone = (source,)
         for address in addresses:
             if self._told_by[source] >= MAX_FROM_ONE:
                 return
@@ -88,15 +90,19 @@ class AddressBook:
                 continue
             entry = self._entries.get(address)
             if entry is None:
-                crowded = ports[address[0]] >= MAX_PORTS and not is_loopback(address[0])
-                if crowded or hearsay >= MAX_HEARSAY or len(self._entries) >= MAX_KNOWN:
+                if self._hearsay >= MAX_HEARSAY or len(self._entries) >= MAX_KNOWN:
                     continue
-                entry = self._entries[address] = _Entry(now_s)
-                hearsay += 1
+                if ports is None:
+                    ports = Counter([host for host, _ in self._entries])
+                if ports[address[0]] >= MAX_PORTS and not is_loopback(address[0]):
+                    continue
+                self._entries[address] = _Entry(now_s, heard_from=source_alone)
+                self._hearsay += 1
                 ports[address[0]] += 1
-            elif not entry.heard_from or source in entry.heard_from:
+            elif entry.heard_from and source not in entry.heard_from:
+                entry.heard_from += source_alone
+            else:
                 continue
-            entry.heard_from.add(source)
             self._told_by[source] += 1
 
     def forget(self, addresses: Iterable[Address], source: str) -> None:
@@ -106,16 +112,18 @@ class AddressBook:
             if entry is None or source not in entry.heard_from or entry.in_use:
                 continue
             if len(entry.heard_from) > 1:
-                entry.heard_from.remove(source)
+                entry.heard_from = tuple(other for other in entry.heard_from if other != source)
                 self._unsay(source)
             else:
                 self._remove(address)
 
     def _confirm(self, entry: _Entry) -> None:
         """It is hearsay no longer."""
-        for source in entry.heard_from:
-            self._unsay(source)
-        entry.heard_from.clear()
+        if entry.heard_from:
+            self._hearsay -= 1
+            for source in entry.heard_from:
+                self._unsay(source)
+            entry.heard_from = ()
 
     def _unsay(self, source: str) -> None:
         self._told_by[source] -= 1

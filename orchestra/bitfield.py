@@ -53,6 +53,22 @@ class Bitfield:
         self.count += 1
         return True
 
+    def add_each(self, indices: list[int]) -> list[int]:
+        """Set these bits; those that were not set before, in the same order."""
+        bits, news = self._bits, []
+        for index in indices:
+            mask = 0x80 >> (index & 7)
+            if not bits[index >> 3] & mask:
+                bits[index >> 3] |= mask
+                news.append(index)
+        self.count += len(news)
+        return news
+
+    def without(self, indices: list[int]) -> int:
+        """How many of these are not set."""
+        bits = self._bits
+        return len([index for index in indices if not bits[index >> 3] & (0x80 >> (index & 7))])
+
     def remove(self, index: int) -> bool:
         """Clear one bit; True when it was set before."""
         mask = 0x80 >> (index & 7)

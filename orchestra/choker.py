@@ -9,14 +9,13 @@ so that newcomers can show what they have.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from typing import NamedTuple
 
 ROUND_S = 10.0
 OPTIMISTIC_ROUNDS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What the choker knows of one connected peer; rates in bytes a second."""
 
     key: int

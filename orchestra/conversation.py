@@ -111,10 +111,10 @@ class Conversation:
     def hear(self, peer: Peer, message: Message, now_s: float) -> None:
         """`peer` says this. Raises RemoteProtocolError when it may not."""
         match message:
-            case Requests(blocks):
-                self._service.asked(peer, blocks, now_s)
             case Haves(indices):
                 self._told_singly(peer, indices, now_s)
+            case Requests(blocks):
+                self._service.asked(peer, blocks, now_s)
             case Cancels(blocks):
                 self._service.uploads.cancelled(peer, blocks, now_s)
             case Rejects(blocks):
@@ -166,6 +166,7 @@ class Conversation:
             self._got_haves(peer, said.beyond(peer.have), now_s)
             return
         peer.have = said
+        peer.barren_since = -1
         peer.counted = not peer.have.complete
         if peer.counted:
             self._picker.count_peer(peer.have)
@@ -181,15 +182,13 @@ class Conversation:
         self._got_haves(peer, indices, now_s)
 
     def _got_haves(self, peer: Peer, indices: list[int], now_s: float) -> None:
-        news = []
-        for index in indices:
-            if index >= self._geometry.parts:
-                raise RemoteProtocolError(f"have of part {index}, but there are {self._geometry.parts}")
-            if peer.have.add(index):
-                news.append(index)
-                if peer.counted:
-                    self._picker.count_part(index)
-                peer.wanted_parts += index not in self._picker.have
+        if indices and max(indices) >= self._geometry.parts:
+            raise RemoteProtocolError(f"have of part {max(indices)}, but there are {self._geometry.parts}")
+        news = peer.have.add_each(indices)
+        if news:
+            if not peer.counted or self._picker.count_parts(news):
+                peer.barren_since = -1
+            peer.wanted_parts += self._picker.have.without(news)
         self._service.heard(peer, news, now_s)
         self.show_interest(peer, now_s)
 
@@ -243,15 +242,14 @@ class Conversation:
 
     def show_interest(self, peer: Peer, now_s: float) -> None:
         """Tell the peer when it has something for us; two that want nothing have nothing more to say."""
-        if self._geometry.parts and self.is_over(peer):
-            peer.close("both are complete" if peer.have.complete else "neither wants anything")
-            return
-        wants_nothing = self._picker.wants_nothing
-        if peer.wanted_parts > 0 and not peer.interesting and not wants_nothing:
+        if self._picker.wants_nothing:
+            if self._geometry.parts and self.is_over(peer):
+                peer.close("both are complete" if peer.have.complete else "neither wants anything")
+                return
+            self._lose_interest(peer, now_s)
+        elif peer.wanted_parts > 0 and not peer.interesting:
             peer.interesting = True
             peer.say(encode_state(MessageId.INTERESTED), now_s)
-        elif wants_nothing:
-            self._lose_interest(peer, now_s)
 
     def settle_interest(self, peers: Iterable[Peer], now_s: float) -> None:
         """Tell those who have nothing left for us, once in a while: mostly they soon have something again."""

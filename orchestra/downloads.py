@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import chain
 
+from orchestra import pace
 from orchestra.errors import RemoteProtocolError
 from orchestra.fast import REJECTED_REST_S
 from orchestra.flight import Flight
@@ -24,18 +25,13 @@ from orchestra.peer import Peer
 from orchestra.picker import Picker
 from orchestra.wire import BLOCK_BYTES, Blocks, BlockSpan, encode_cancels, encode_requests
 
-MAX_DEPTH = 384
-"""6 MiB outstanding: three landings full, which a fast link needs to have the next one ready in time."""
-LEAST_DEPTH = 4
-FAIR_ROUNDS = 8
-LEAST_FAIR_DEPTH = 8
 SNUB_S = 20.0
 END_GAME_SOURCES = 2
-ANOTHER_SOURCE_S = 1.5
+ANOTHER_SOURCE_S = 5.0
 """When the end game has lasted so long, and so long again, one more may be asked: two slow ones shall not
 hold the last part."""
-AHEAD_S = 0.15
-"""How much to have asked of a peer beyond what the time that it takes to answer calls for."""
+HELD_UP_S = 1.5
+"""Who owes us blocks of the end game and has sent none for so long does not count as one who is asked."""
 SEARCH_S = 0.1
 """How long to leave an idle peer alone for whom nothing was found among what others were asked for."""
 
@@ -72,14 +68,23 @@ class Downloads:
 
     def fill(self, peer: Peer, now_s: float) -> None:
         """Ask `peer` for more blocks, when its queue has run low enough to make that worth a call."""
+        # This is asked each time that anybody says anything; mostly there is nothing new to ask for.
+        if not peer.interesting:
+            return
+        barren = self._is_barren(peer)
+        if barren and (peer.outstanding or now_s - peer.searched_at_s < SEARCH_S):
+            return
         if not peer.answers(now_s):
             return
-        depth = 1 if peer.snubbed else min(peer.depth, peer.max_requests, self._fair_depth(peer))
-        room = depth - len(peer.outstanding)
+        outstanding = len(peer.outstanding)
+        depth = 1 if peer.snubbed else min(peer.depth, peer.max_requests)
+        if depth > outstanding and peer.have.complete:
+            depth = min(depth, pace.fair_depth(self._peers.values(), self._missing_blocks()))
+        room = depth - outstanding
         if room <= 0 or room < depth // 4:
             return
         keys: list[int] = []
-        while room > len(keys):
+        while room > len(keys) and not barren:
             flight = self._flight_for(peer)
             if flight is None:
                 break
@@ -91,7 +96,11 @@ class Downloads:
         if not peer.outstanding:
             peer.block_at_s = peer.asked_idle_at_s = now_s
         peer.engaged = True
-        peer.outstanding.update(keys)
+        if peer.outstanding:
+            peer.outstanding.update(keys)
+        else:
+            # A new one: what held many once keeps its size, and there may be many peers.
+            peer.outstanding = set(keys)
         peer.link.send(encode_requests(self._geometry.spans(keys)))
 
     @staticmethod
@@ -121,19 +130,12 @@ class Downloads:
             for peer in self._peers.values():
                 self.fill(peer, now_s)
 
-    def _fair_depth(self, peer: Peer) -> int:
-        """How many blocks to ask of a complete peer that others want as well.
+    def _missing_blocks(self) -> int:
+        return self._picker.missing * self._geometry.blocks_per_part
 
-        What several ask for before they hear of each other's parts, the peer uploads several times: so each
-        asks for a small share of what is missing. It matters for compositions of a few seconds.
-        """
-        if not peer.have.complete:
-            return MAX_DEPTH
-        sharers = sum(other.downloads_too for other in self._peers.values())
-        if not sharers:
-            return MAX_DEPTH
-        missing_blocks = self._picker.missing * self._geometry.blocks_per_part
-        return max(LEAST_FAIR_DEPTH, missing_blocks // (FAIR_ROUNDS * (sharers + 1)))
+    def _is_barren(self, peer: Peer) -> bool:
+        """Whether it is known that nothing more can be asked of `peer` that nobody was asked for."""
+        return peer.barren_since == self._picker.returned and not peer.to_ask and not self._flights.orphans
 
     def _flight_for(self, peer: Peer) -> Flight | None:
         """Askable parts that `peer` has begun, else some that were orphaned, else new ones."""
@@ -141,7 +143,7 @@ class Downloads:
             flight = peer.to_ask[0]
             if flight.owner == peer.key and flight.askable and not flight.recalled_at_s:
                 return flight
-            peer.to_ask.popleft()
+            del peer.to_ask[0]
         for flight in self._flights.orphans:
             if flight.askable and all(map(peer.gives, self._flights.open_parts(flight))):
                 self._flights.orphans.remove(flight)
@@ -150,6 +152,8 @@ class Downloads:
             parts = self._picker.pick_among(peer.fast.allowed, peer.have)
         else:
             parts = self._picker.pick(peer.have)
+            if not parts:
+                peer.barren_since = self._picker.returned
         if not parts:
             return None
         if len(parts) > 1 and not self._flights.disputed.isdisjoint(parts):
@@ -200,9 +204,12 @@ class Downloads:
         if self._ending_since_s is None:
             self._ending_since_s = now_s
         sources = END_GAME_SOURCES + int((now_s - self._ending_since_s) / ANOTHER_SOURCE_S)
-        owers = Counter(chain.from_iterable(other.outstanding for other in self._peers.values()))
+        owing = [other for other in self._peers.values() if other.outstanding]
+        # Who has brought nothing for so long holds up nobody.
+        going = [other.outstanding for other in owing if now_s - other.block_at_s < HELD_UP_S]
+        owers = Counter(chain.from_iterable(going))
         owed: dict[int, list[int]] = {}
-        for key in owers:
+        for key in dict.fromkeys(chain.from_iterable(other.outstanding for other in owing)):
             owed.setdefault(self._geometry.part_of(key), []).append(key)
         for index, keys in sorted(owed.items(), key=lambda item: len(item[1]), reverse=True):
             if index in disputed or not peer.gives(index):
@@ -230,7 +237,8 @@ class Downloads:
         for _, wanted in accepted:
             self._received(peer, wanted)
         if accepted:
-            self._pace(peer, sum(len(keys) for _, keys in accepted), now_s)
+            block_bytes = min(BLOCK_BYTES, self._geometry.part_size_bytes)
+            pace.sent(peer, sum([len(keys) for _, keys in accepted]), block_bytes, now_s)
         return [part for part, _ in accepted]
 
     def _accept_singly(self, peer: Peer, run: Blocks) -> list[tuple[Blocks, range]]:
@@ -257,12 +265,11 @@ class Downloads:
 
     def _cancel_elsewhere(self, peer: Peer, keys: range) -> None:
         for other in self._peers.values():
-            if other is peer:
+            if other is peer or other.outstanding.isdisjoint(keys):
                 continue
             late = [key for key in keys if key in other.outstanding]
-            if late:
-                other.outstanding.difference_update(late)
-                self._cancel(other, late)
+            other.outstanding.difference_update(late)
+            self._cancel(other, late)
 
     def _cancel(self, peer: Peer, keys: list[int]) -> None:
         """Take requests back that are not counted as outstanding any more."""
@@ -272,23 +279,6 @@ class Downloads:
     def _say_cancels(self, peer: Peer, keys: list[int]) -> None:
         if keys and not peer.closing:
             peer.link.send(encode_cancels(self._geometry.spans(keys)))
-
-    def _pace(self, peer: Peer, blocks: int, now_s: float) -> None:
-        """Let the queue follow the peer's speed: up by what came, down to what it sends in a short time."""
-        if peer.asked_idle_at_s is not None:
-            peer.answer_s = min(peer.answer_s, now_s - peer.asked_idle_at_s)
-            peer.asked_idle_at_s = None
-        peer.block_at_s = now_s
-        peer.snubbed = False
-        peer.stalled_since_s = None
-        if peer.fast is not None:
-            peer.fast.rest_until_s = 0.0
-        peer.depth = min(MAX_DEPTH, peer.depth + blocks)
-        if now_s - peer.depth_set_at_s >= 1.0:
-            peer.depth_set_at_s = now_s
-            block_bytes = min(BLOCK_BYTES, self._geometry.part_size_bytes)
-            ahead = int((peer.answer_s + AHEAD_S) * peer.down.bytes_s(now_s)) // block_bytes
-            peer.depth = min(peer.depth, LEAST_DEPTH + ahead)
 
     # Results of the check
 
@@ -387,7 +377,7 @@ class Downloads:
             late = sorted(peer.outstanding)
             self.give_back(peer)
             peer.snubbed = True
-            peer.depth = LEAST_DEPTH
+            peer.depth = pace.LEAST_DEPTH
             self._cancel(peer, late)
         return snubs
 

@@ -12,6 +12,7 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from orchestra.wire import BlockSpan
 
@@ -38,9 +39,12 @@ def canonical_set(host: str, info_hash: bytes, parts: int, count: int = GRANTED_
     except ValueError:
         return ()
     network = address.packed[:3] + b"\0" if address.version == 4 else address.packed[:8]
+    return _canonical_set(network + info_hash, parts, min(count, parts))
+
+
+@lru_cache(maxsize=1024)
+def _canonical_set(state: bytes, parts: int, count: int) -> tuple[int, ...]:
     chosen: dict[int, None] = {}
-    count = min(count, parts)
-    state = network + info_hash
     while len(chosen) < count:
         state = hashlib.sha1(state, usedforsecurity=False).digest()
         for place in range(0, 20, 4):
@@ -69,6 +73,7 @@ class Fast:
 
     None before anything was decided.
     """
+
     def allow(self, indices: Iterable[int]) -> None:
         """It grants us these parts."""
         for index in indices:

@@ -115,15 +115,15 @@ class Flights:
         if not owner.outstanding.isdisjoint(asked):
             return
         flight.recalled_at_s = 0.0
-        taker, owed = self._peers.get(flight.recalled_for), self.owed()
+        taker = self._peers.get(flight.recalled_for)
         free = taker is not None and not taker.closing and all(map(taker.gives, flight.parts))
         if flight.sources:
             owner.to_ask.append(flight)
-        elif taker is not None and free and owed.isdisjoint(asked):
+        elif taker is not None and free and not self._owed_among(asked):
             flight.returned.clear()
             self.move(flight, taker)
         else:
-            self._abandon(flight, owed)
+            self._abandon(flight)
 
     def move(self, flight: Flight, taker: Peer) -> None:
         """`taker` is to be asked for all of a flight of which nothing has come, and which nobody owes us."""
@@ -139,14 +139,21 @@ class Flights:
         Nothing of it has come, and nothing was asked of a second peer.
         """
         best: Flight | None = None
-        for flight in self.all():
+        before_s = now_s - HAND_OVER_S
+        # One of several parts is looked at several times, which is quicker than to find out.
+        for flight in self._of_part.values():
+            if flight.asked_at_s > before_s or flight.owner is None or flight.sources:
+                continue
             # Twice as long each time: what is taken from one queue to the end of the next one never comes.
             due_s = flight.asked_at_s + HAND_OVER_S * 2**flight.moves
             if flight.recalled_at_s:
                 due_s = flight.recalled_at_s + ANSWER_S
             if now_s < due_s or (best and best.asked_at_s <= flight.asked_at_s):
                 continue
-            if not all(map(taker.gives, flight.parts)) or not self.untouched(flight):
+            parts = flight.parts
+            if not taker.gives(parts[0]) or (len(parts) > 1 and not all(map(taker.gives, parts))):
+                continue
+            if not self.untouched(flight):
                 continue
             if asked_twice.isdisjoint(range(self._geometry.key(flight.parts.start, 0), flight.end)):
                 best = flight
@@ -182,6 +189,15 @@ class Flights:
         """The blocks that peers owe us."""
         return set().union(*(peer.outstanding for peer in self._peers.values()))
 
+    def _owed_among(self, keys: Iterable[int]) -> set[int]:
+        """Those of `keys` that peers owe us."""
+        asked = set(keys)
+        owed: set[int] = set()
+        for peer in self._peers.values():
+            if peer.outstanding and not asked.isdisjoint(peer.outstanding):
+                owed |= asked & peer.outstanding
+        return owed
+
     def owed_of_disputed(self, peer: Peer) -> list[int]:
         """The blocks of disputed parts that `peer` owes us."""
         return sorted(key for key in peer.outstanding if self._geometry.part_of(key) in self.disputed)
@@ -189,7 +205,7 @@ class Flights:
     def withdraw(self, peer: Peer, keys: list[int]) -> None:
         """`peer` does not owe us these any more: they may be asked of others, if nobody owes them."""
         peer.outstanding.difference_update(keys)
-        owed = self.owed()
+        owed = self._owed_among(keys)
         ownerless: dict[Flight, None] = {}
         for key in keys:
             flight = self.of(key)
@@ -201,26 +217,24 @@ class Flights:
                     self._peers[flight.owner].to_ask.append(flight)
         for flight in ownerless:
             self.orphans.remove(flight)
-            self._abandon(flight, owed)
+            self._abandon(flight)
 
     def release(self, peer: Peer) -> None:
         """Others may go on with what `peer` has begun; what it owes us, it still owes."""
         peer.to_ask.clear()
         # In a fixed order, so that the same seed gives the same swarm.
-        owned = [flight for flight in self.all() if flight.owner == peer.key]
-        if owned:
-            owed = self.owed()
-            for flight in owned:
-                self._abandon(flight, owed)
+        for flight in [flight for flight in self.all() if flight.owner == peer.key]:
+            self._abandon(flight)
 
-    def _abandon(self, flight: Flight, elsewhere: set[int]) -> None:
+    def _abandon(self, flight: Flight) -> None:
         """A flight has no owner, and ends as one: there may be no other peer that has all of it.
 
         Each of its parts is missing again if nothing of it came or is to come, else others may go on
-        with it. `elsewhere`: the blocks that peers owe us.
+        with it.
         """
         flight.owner = None
         flight.recalled_at_s = 0.0
+        elsewhere = self._owed_among(range(self._geometry.key(flight.parts.start, 0), flight.end))
         owed = Counter(map(self._geometry.part_of, elsewhere))
         returned: dict[int, list[int]] = {}
         for key in flight.returned:

@@ -45,17 +45,19 @@ class News:
         at_once = now_s >= next_at_s
         told = 0
         encoded: dict[int, bytes] = {}
+        number = len(good)
         for peer in peers:
             if peer.closing:
                 continue
             # A complete peer wants nothing, so that our parts are no news to it.
             have = peer.have
-            if have.complete:
-                peer.wanted_parts -= len(good)
+            if have.count == have.parts:
+                peer.wanted_parts -= number
                 continue
-            held = int(good[0] in have) if len(good) == 1 else sum(map(have.count_in, runs))
-            peer.wanted_parts -= held
-            lacks_some = held < len(good)
+            held = good[0] in have if number == 1 else sum(map(have.count_in, runs))
+            if held:
+                peer.wanted_parts -= held
+            lacks_some = held < number
             may_want = lacks_some and not peer.told_in_vain
             if (may_want and at_once) or (peer.engaged and not peer.wants):
                 told += 1
@@ -74,7 +76,7 @@ class News:
         for peer in peers:
             if peer.closing or peer.told_in_vain or peer.have.complete:
                 continue
-            if any(index not in peer.have for index in self._parts[peer.told :]):
+            if peer.have.without(self._parts[peer.told :]):
                 told += 1
                 self._catch_up(peer, encoded, now_s)
                 peer.told_in_vain = not peer.wants

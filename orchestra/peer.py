@@ -5,7 +5,6 @@ Pure; owned by the orchestrator.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -64,6 +63,8 @@ class Peer:
     speaks_extensions: bool = False
     listen_port: int = 0
     """Where it may be dialled, if it said so (BEP 10)."""
+    said_contact: Address | None = None
+    """Its host and `listen_port`, once they were asked for: many hear of it, and hold the same one."""
     our_host: str = ""
     """Our address as it sees it, if it said so (BEP 10)."""
     dont_have_id: int = 0
@@ -91,13 +92,15 @@ class Peer:
     depth: int = FIRST_DEPTH
     """How many blocks to keep outstanding."""
     depth_set_at_s: float = 0.0
+    barren_since: int = -1
+    """What the picker's `returned` was when nothing that it has was missing; -1: it may have something."""
     searched_at_s: float = float("-inf")
     """When nothing was found for it among what others were asked for."""
     asked_idle_at_s: float | None = None
     """When it was asked for something while it owed us nothing; None once it has answered."""
     answer_s: float = LONGEST_ANSWER_S
     """The least time that it took to answer such a request: the round trip, and its wait for a turn."""
-    to_ask: deque[Flight] = field(default_factory=deque)
+    to_ask: list[Flight] = field(default_factory=list)
     """Flights of this peer that may have blocks to ask for, the oldest first."""
     block_at_s: float = 0.0
     """When it last sent a wanted block, or was first asked for one."""
@@ -147,9 +150,11 @@ class Peer:
     @property
     def contact(self) -> Address | None:
         """Where it may be dialled, as far as we know."""
-        if self.dialled is not None:
+        if self.dialled is not None or not self.listen_port:
             return self.dialled
-        return (self.host, self.listen_port) if self.listen_port else None
+        if self.said_contact is None or self.said_contact[1] != self.listen_port:
+            self.said_contact = (self.host, self.listen_port)
+        return self.said_contact
 
     @property
     def downloads_too(self) -> bool:
@@ -165,9 +170,10 @@ class Peer:
         """True when it is worth asking this peer for something."""
         if self.closing or not self.interesting:
             return False
-        if self.fast is None:
+        fast = self.fast
+        if fast is None:
             return not self.choking_us
-        return now_s >= self.fast.rest_until_s and (not self.choking_us or bool(self.fast.allowed))
+        return now_s >= fast.rest_until_s and (not self.choking_us or bool(fast.allowed))
 
     def gives(self, index: int) -> bool:
         """True when it has part `index`, and we may ask it for that now."""

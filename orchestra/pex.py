@@ -94,7 +94,7 @@ class _Correspondence:
     pex_id: int
     """What it calls `ut_pex`; 0: it does not want to hear of others."""
     due_s: float
-    told: dict[Address, None] = field(default_factory=dict)
+    told: list[Address] = field(default_factory=list)
     heard_at_s: float | None = None
     abuses: int = 0
 
@@ -131,9 +131,10 @@ class Exchange:
         for peer, letters in due:
             news = self._news_for(peer, letters, present)
             if news.added or news.dropped:
-                letters.told.update(dict.fromkeys(news.added))
-                for address in news.dropped:
-                    del letters.told[address]
+                if news.dropped:
+                    gone = set(news.dropped)
+                    letters.told = [address for address in letters.told if address not in gone]
+                letters.told += news.added
                 letters.due_s = now_s + INTERVAL_S
                 peer.say(encode_extended(letters.pex_id, encode_contacts(news)), now_s)
 
@@ -149,10 +150,11 @@ class Exchange:
 
     @staticmethod
     def _news_for(peer: Peer, letters: _Correspondence, present: dict[Address, int]) -> Contacts:
+        told = set(letters.told)
         added = [
             address
             for address in present
-            if address not in letters.told and address != peer.contact and within_reach(peer.host, address)
+            if address not in told and address != peer.contact and within_reach(peer.host, address)
         ]
         dropped = [address for address in letters.told if address not in present]
         flags = {address: present[address] for address in added[:MAX_CONTACTS]}

@@ -61,6 +61,8 @@ class Picker:
         self._places = array("I", range(parts))
         self._first_missing = 0
         self._gone = 0
+        self.returned = 0
+        """How often a part has become missing again. Until the next time, who has nothing gets nothing."""
 
     # The state of parts
 
@@ -110,6 +112,7 @@ class Picker:
         if self._states[index] != PartState.MISSING:
             self.have.remove(index)
             self._states[index] = PartState.MISSING
+            self.returned += 1
             self._first_missing = min(self._first_missing, index)
             self._missing.add(index)
             self._enter_bucket(index)
@@ -118,8 +121,7 @@ class Picker:
 
     def count_peer(self, have: Bitfield) -> None:
         """A partial peer came: each of its parts is less rare by one."""
-        for index in have.indices():
-            self.count_part(index)
+        self.count_parts(have.indices())
 
     def discount_peer(self, have: Bitfield) -> None:
         """A counted peer left."""
@@ -130,12 +132,17 @@ class Picker:
             else:
                 availability[index] -= 1
 
-    def count_part(self, index: int) -> None:
-        """A counted peer got one more part."""
-        if self._states[index] == MISSING:
-            self._change_availability(index, 1)
-        else:
-            self._availability[index] += 1
+    def count_parts(self, indices: list[int]) -> bool:
+        """A counted peer got these parts; True when one of them is missing."""
+        states, availability = self._states, self._availability
+        some_missing = False
+        for index in indices:
+            if states[index] == MISSING:
+                some_missing = True
+                self._change_availability(index, 1)
+            else:
+                availability[index] += 1
+        return some_missing
 
     def discount_part(self, index: int) -> None:
         """A counted peer has one part less."""

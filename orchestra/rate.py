@@ -6,8 +6,6 @@ over the last whole seconds, so that one burst does not read as a trend.
 
 from __future__ import annotations
 
-from collections import deque
-
 
 class Rate:
     """Bytes a second over the last `window_s` seconds."""
@@ -17,7 +15,8 @@ class Rate:
     def __init__(self, now_s: float, window_s: float = 5.0) -> None:
         self._window_s = window_s
         self._since_s = now_s
-        self._slots: deque[list[float]] = deque()
+        # A list, which is small: there are two for each peer, and it never has more than a few dozen.
+        self._slots: list[list[float]] = []
         self._moved_bytes = 0.0
         self.total_bytes = 0
 
@@ -35,13 +34,17 @@ class Rate:
 
     def bytes_s(self, now_s: float) -> float:
         """The mean over the window, or over the time since the start when that is shorter."""
+        if not self._slots:
+            return 0.0
         self._forget(now_s)
         if not self._slots:
             return 0.0
-        elapsed = min(self._window_s, now_s - self._since_s)
-        return self._moved_bytes / max(elapsed, 0.25)
+        elapsed_s = now_s - self._since_s
+        if elapsed_s > self._window_s:
+            return self._moved_bytes / self._window_s
+        return self._moved_bytes / max(elapsed_s, 0.25)
 
     def _forget(self, now_s: float) -> None:
         slots, oldest_s = self._slots, now_s - self._window_s
         while slots and slots[0][0] < oldest_s:
-            self._moved_bytes -= slots.popleft()[1]
+            self._moved_bytes -= slots.pop(0)[1]

@@ -114,9 +114,10 @@ class Service:
         if self._sharer is None:
             return
         changed = self._sharer.heard(peer.key, indices)
+        hoarded = self._sharer.all_out and self._sharer.take_back_hoards(now_s)
         if self._sharer.all_out or self._other_sources:
             self._show_all(now_s)
-        elif changed:
+        elif changed or hoarded:
             self.rechoke(now_s)
 
     def left(self, peer: Peer, now_s: float) -> None:

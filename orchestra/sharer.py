@@ -26,6 +26,11 @@ MAX_PARTS = 65_536
 """Where there are more, all is shown at once: the haves alone would be half a MiB for each peer."""
 OPEN_SHEAVES = 2
 FIRST_ALLOWANCE_SHEAVES = 4
+CROWD = 24
+"""Among more peers than this, who has passed nothing on yet is offered one sheaf, and no more: were it not
+for that, a fifth of them who never do could hold a third of all parts, and nobody else would have those."""
+HOARDED_S = 3.0
+"""What a peer was given so long ago, and nobody got from it, it may never pass on."""
 AHEAD_S = 0.5
 """A fast peer is offered at least what it takes in this time."""
 STALLED_S = 10.0
@@ -36,8 +41,8 @@ STALLED_S = 10.0
 class _Account:
     """A peer that lives on offers. `offered`: not there yet; `kept`: there, and nowhere else.
 
-    `credit`: how many parts it may have, or be fetching, that nobody else has. `ahead`: the same for the
-    speed at which it takes them.
+    `credit`: how many parts more than at first it may have, or be fetching, that nobody else has. `ahead`:
+    how many it may for the speed at which it takes them.
     """
 
     offered: set[int] = field(default_factory=set)
@@ -68,6 +73,7 @@ class Sharer:
         self._accounts: dict[int, _Account] = {}
         self._given: dict[int, tuple[int, float]] = {}
         """For each part that was given and not passed on yet: to whom, and when."""
+        self._took_hoards = False
 
     @property
     def all_out(self) -> bool:
@@ -79,7 +85,7 @@ class Sharer:
 
     def add(self, key: int) -> None:
         """A peer that was not shown what we have."""
-        self._accounts[key] = _Account(credit=FIRST_ALLOWANCE_SHEAVES * self._sheaf_parts)
+        self._accounts[key] = _Account()
 
     # Whom to serve
 
@@ -107,18 +113,27 @@ class Sharer:
 
     def _room(self, account: _Account) -> int:
         """How many parts more a peer may be offered."""
+        most_open, most_held, ahead = OPEN_SHEAVES, FIRST_ALLOWANCE_SHEAVES, account.ahead
+        if self._is_unproven(account):
+            # There are others to offer it to, who pass things on, or may do so.
+            most_open, most_held, ahead = 1, 1, 0
         offered = len(account.offered)
         return min(
-            max(OPEN_SHEAVES * self._sheaf_parts, account.ahead) - offered,
-            max(account.credit, 2 * account.ahead) - offered - len(account.kept),
+            max(most_open * self._sheaf_parts, ahead) - offered,
+            max(most_held * self._sheaf_parts + account.credit, 2 * ahead) - offered - len(account.kept),
         )
+
+    def _is_unproven(self, account: _Account) -> bool:
+        """Whether it is one of a crowd, and has passed nothing on yet: it may never do so."""
+        return not account.passed_on and len(self._accounts) > CROWD
 
     def spend_what_is_spare(self) -> None:
         """A slot is free: those who may not ask while something is left get credit, twice as much each time.
 
-        They may have no neighbours to pass anything on to.
+        They may have no neighbours to pass anything on to. Where some pass things on, it is for them alone.
         """
-        for account in self._accounts.values():
+        proven = [account for account in self._accounts.values() if account.passed_on]
+        for account in proven or self._accounts.values():
             if not account.offered and self._room(account) <= 0:
                 account.spare = max(self._sheaf_parts, 2 * account.spare)
                 account.credit += account.spare
@@ -146,6 +161,26 @@ class Sharer:
                 self._given.setdefault(index, (key, now_s))
 
     # What comes of it
+
+    def take_back_hoards(self, now_s: float) -> bool:
+        """Each part is at some peer: what only an unproven one has, and has for long, is for others as well.
+
+        True when there is any: not all is out then. Once only, and only while somebody passes things on.
+        """
+        if self._took_hoards or not any(account.passed_on for account in self._accounts.values()):
+            return False
+        self._took_hoards = True
+        hoarded = [
+            index
+            for index, (key, since_s) in self._given.items()
+            if now_s - since_s >= HOARDED_S
+            and key in self._accounts
+            and self._is_unproven(self._accounts[key])
+        ]
+        for index in hoarded:
+            self._out.remove(index)
+        self._take_back(hoarded)
+        return bool(hoarded)
 
     def heard(self, key: int, indices: Iterable[int]) -> bool:
         """Peer `key` has these parts, which is new to us; True when somebody may be offered more for it."""

@@ -119,7 +119,7 @@ class Swarm:
         """Handle all that one receive brought; blocks go on to the writer in one message."""
         peer = self.peers[message.key]
         runs: list[Blocks] = []
-        wants = peer.wants
+        interested, upload_only = peer.interested, peer.upload_only
         try:
             if not peer.closing:
                 peer.heard_at_s = now_s
@@ -127,7 +127,8 @@ class Swarm:
                     if isinstance(said, Blocks):
                         runs += self._blocks(peer, said, now_s)
                         # Only now: what was taken of the last run is on its way to the writer.
-                        _check_strays(peer)
+                        if peer.stray_blocks:
+                            _check_strays(peer)
                     else:
                         self.conversation.hear(peer, said, now_s)
         except RemoteProtocolError as error:
@@ -137,7 +138,9 @@ class Swarm:
                 self._writer.put(Write(message.buffer, runs))
             else:
                 message.buffer.give_back()
-        if peer.wants != wants:
+        if (peer.interested is not interested or peer.upload_only is not upload_only) and (
+            peer.wants != (interested and not upload_only)
+        ):
             # Once for all that one receive brought: a peer that wavers shall not keep us busy.
             self.service.wavered(peer, now_s)
         if self.downloads.freed:
@@ -147,7 +150,7 @@ class Swarm:
 
     def _blocks(self, peer: Peer, run: Blocks, now_s: float) -> list[Blocks]:
         accepted = self.downloads.accept(peer, run, now_s)
-        length_bytes = sum(part.length for part in accepted)
+        length_bytes = sum([part.length for part in accepted])
         if length_bytes:
             peer.down.add(length_bytes, now_s)
             self.down.add(length_bytes, now_s)

@@ -90,7 +90,7 @@ class Uploads:
         if unheld is not None:
             index, begin, length = unheld
             raise RemoteProtocolError(f"a request for {length} bytes at {begin} of part {index}")
-        for index, _, _ in () if self._have.complete else blocks:
+        for index in () if self._have.complete else dict.fromkeys([block[0] for block in blocks]):
             if index not in self._have and index not in self._lost:
                 raise RemoteProtocolError(f"a request for part {index}, which we do not have")
         admitted = blocks
@@ -215,8 +215,9 @@ class Uploads:
         """The key of the peer whose turn it is: half through a part, or asking for what we gave least."""
         if len(self._waiting) == 1:
             return next(iter(self._waiting))
-        waiting = [item for item in self._waiting.items() if not self._rides_free(item[1])]
-        waiting = waiting or list(self._waiting.items())
+        waiting = list(self._waiting.items())
+        if not self._have.complete:
+            waiting = [item for item in waiting if not _rides_free(item[1])] or waiting
         first, longest = waiting[0]
         if now_s - longest.waiting_since_s >= PATIENCE_S:
             return first
@@ -229,15 +230,6 @@ class Uploads:
                 best, least = key, rank
         return best
 
-    def _rides_free(self, peer: Peer) -> bool:
-        """True for one that took much of us and gave us next to nothing, while we need something."""
-        taken_bytes = peer.up.total_bytes
-        return (
-            taken_bytes >= TRUSTED_BYTES
-            and FAIR_RETURN * peer.down.total_bytes < taken_bytes
-            and not self._have.complete
-        )
-
     def _give(self, peer: Peer, now_s: float) -> None:
         """The next batch, up to the end of a part if that is not much more or less."""
         wanted = peer.batch_blocks
@@ -246,8 +238,12 @@ class Uploads:
             if batch[place][0] != batch[place - 1][0]:
                 del batch[place:]
                 break
-        for block in batch:
-            del peer.asked[block]
+        if len(batch) == len(peer.asked):
+            # A new one: what held many once keeps its size, and there may be many peers.
+            peer.asked = {}
+        else:
+            for block in batch:
+                del peer.asked[block]
         for begun in [index for index, begin, _ in batch if begin == 0]:
             self._given_times[begun] += 1
         peer.part_under_way = batch[-1][0]
@@ -273,3 +269,9 @@ class Uploads:
             del peer.asked[block]
         if dropped:
             peer.say(encode_rejects(dropped), now_s)
+
+
+def _rides_free(peer: Peer) -> bool:
+    """True for one that took much of us and gave us next to nothing; it matters while we need something."""
+    taken_bytes = peer.up.total_bytes
+    return taken_bytes >= TRUSTED_BYTES and FAIR_RETURN * peer.down.total_bytes < taken_bytes

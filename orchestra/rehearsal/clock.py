@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 Action = Callable[[Any], None]
@@ -23,8 +23,7 @@ class Clock:
     def at(self, when_s: float, action: Action, argument: Any) -> None:
         """Call action(argument) at that time, or now if it has passed."""
         self._entered += 1
-        when_s = max(when_s, self.now_s)
-        heapq.heappush(self._heap, (when_s, self._entered, action, argument))
+        heappush(self._heap, (max(when_s, self.now_s), self._entered, action, argument))
 
     def after(self, delay_s: float, action: Action, argument: Any) -> None:
         """Call action(argument) in so much time."""
@@ -32,7 +31,7 @@ class Clock:
 
     def run(self) -> None:
         """Let everything happen, until `stop`."""
-        heap, pop = self._heap, heapq.heappop
+        heap, pop = self._heap, heappop
         self._running = True
         while self._running and heap:
             self.now_s, _, action, argument = pop(heap)

@@ -18,7 +18,6 @@ from orchestra.wire import (
     BLOCK_BYTES,
     OUR_EXTENSIONS,
     PIECE_HEADER_BYTES,
-    Blocks,
     BlockSpan,
     Handshake,
     Message,
@@ -151,6 +150,8 @@ class End:
                 taken_bytes += wire_bytes
                 if item.empty:
                     queue.popleft()
+        if not queue:
+            self._queue = None
         return taken_bytes, messages
 
     def departed(self, quantum_bytes: int) -> bool:
@@ -159,15 +160,20 @@ class End:
         unreported = self._unreported
         while unreported and unreported[0][0] <= self._departed_bytes:
             self.host.soon.append(BlocksSent(self.key, unreported.popleft()[1]))
+        if not unreported:
+            self._unreported = None
         return bool(self._queue)
 
     def receive(self, messages: list[Message]) -> None:
         """A quantum has arrived."""
         if self.open:
             host = self.host
-            if any(isinstance(message, Blocks) for message in messages):
-                host.network.moved_s = host.clock.now_s
-            host.hear(Received(self.key, messages, _NO_BUFFER))
+            network, now_s = host.network, host.clock.now_s
+            network.moved_s = now_s
+            network.trace.note(now_s, host.number, self.key, len(messages))
+            host.handle(Received(self.key, messages, _NO_BUFFER), now_s)
+            if host.soon or host.words:
+                host.wake()
 
     def up(self, peer_id: bytes) -> None:
         """The other side's handshake has arrived."""

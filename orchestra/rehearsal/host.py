@@ -42,7 +42,7 @@ class Network:
         self.info_hash = _INFO_HASH
         self.hosts: dict[str, Host] = {}
         self.moved_s = 0.0
-        """When blocks last arrived anywhere."""
+        """When data last arrived anywhere."""
 
 
 class Host:
@@ -56,6 +56,7 @@ class Host:
     def __init__(self, network: Network, number: int, peer_id: bytes, lines: Lines) -> None:
         self.network = network
         self.clock = network.clock
+        self._speech = network.speech
         self.number = number
         self.address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
         self.peer_id = peer_id
@@ -78,7 +79,7 @@ class Host:
     def say(self, end: End, data: bytes) -> None:
         """Send a short message; all that is said until `flush` goes out together."""
         assert end.other is not None
-        messages = self.network.speech.messages(data)
+        messages = self._speech.messages(data)
         said = self.words.get(end.other)
         self.words[end.other] = messages if said is None else said + messages
         self._words_bytes += len(data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from orchestra.decoder import Decoder
 from orchestra.errors import RemoteProtocolError
 from orchestra.geometry import Geometry
@@ -12,6 +14,12 @@ REMEMBERED = 1000
 """How many different things that were said are kept."""
 
 _NOTHING = memoryview(bytes(QUANTUM_BLOCKS * BLOCK_BYTES))
+
+
+@lru_cache(maxsize=1024)
+def _views(length_bytes: int) -> list[memoryview]:
+    """The views of each run of this length: it belongs to all of them, and must not be changed."""
+    return [_NOTHING[:length_bytes]]
 
 
 class Speech:
@@ -55,17 +63,18 @@ class Cargo:
         """Append the next blocks as runs; returns how many they are, and their bytes on the wire."""
         blocks = self._blocks[self._next : self._next + most]
         self._next += len(blocks)
-        run, run_end, payload_bytes = None, -1, 0
+        run: Blocks | None = None
+        runs, run_end, payload_bytes = [], -1, 0
         for index, begin, length in blocks:
             offset = index * self._part_size_bytes + begin
-            if run is not None and offset == run_end:
+            if offset == run_end and run is not None:
                 run.length += length
             else:
                 run = Blocks(offset, length, [])
-                messages.append(run)
+                runs.append(run)
             run_end = offset + length
             payload_bytes += length
-        for message in messages:
-            if isinstance(message, Blocks) and not message.views:
-                message.views.append(_NOTHING[: message.length])
+        for run in runs:
+            run.views = _views(run.length)
+        messages += runs
         return len(blocks), payload_bytes + PIECE_HEADER_BYTES * len(blocks)

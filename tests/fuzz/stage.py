@@ -14,7 +14,6 @@ from typing import Any
 
 from orchestra.decoder import Decoder
 from orchestra.doorway import MAX_DEPARTED, MAX_PEERS, SPARE_PEERS
-from orchestra.downloads import MAX_DEPTH
 from orchestra.errors import NetworkError, StorageError
 from orchestra.geometry import Geometry
 from orchestra.messages import (
@@ -48,6 +47,7 @@ from orchestra.messages import (
     Write,
 )
 from orchestra.orchestrator import STOPPING_S, Orchestrator, Phase, Ports, Task
+from orchestra.pace import MAX_DEPTH
 from orchestra.picker import PartState
 from orchestra.service import UPLOAD_SLOTS
 from orchestra.uploads import MAX_ASKED, READS_AT_ONCE

@@ -117,3 +117,12 @@ def test_a_run_ends_at_the_first_part_that_is_not_there(
 def test_a_composition_without_parts_is_complete() -> None:
     assert Bitfield(0).complete
     assert Bitfield(0).indices() == []
+
+
+def test_several_are_set_at_once_and_those_that_are_new_are_told() -> None:
+    field = bitfield(20, 3, 9)
+    assert field.without([9, 4, 3, 19]) == 2
+    assert field.add_each([9, 4, 4, 19]) == [4, 19], "each once, in the order in which they were told"
+    assert (field.indices(), field.count) == ([3, 4, 9, 19], 4)
+    assert field.add_each([3, 19]) == []
+    assert field.without([3, 4, 9, 19]) == 0

@@ -12,22 +12,13 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from orchestra.bitfield import Bitfield
-from orchestra.downloads import (
-    AHEAD_S,
-    ANOTHER_SOURCE_S,
-    END_GAME_SOURCES,
-    FAIR_ROUNDS,
-    LEAST_DEPTH,
-    LEAST_FAIR_DEPTH,
-    MAX_DEPTH,
-    SNUB_S,
-    Downloads,
-)
+from orchestra.downloads import ANOTHER_SOURCE_S, END_GAME_SOURCES, HELD_UP_S, SNUB_S, Downloads
 from orchestra.errors import RemoteProtocolError
 from orchestra.fast import REJECTED_REST_S, Fast
 from orchestra.flight import Flight
 from orchestra.flights import ANSWER_S, HAND_OVER_S
 from orchestra.geometry import Geometry
+from orchestra.pace import AHEAD_S, FAIR_ROUNDS, LEAST_DEPTH, LEAST_FAIR_DEPTH, MAX_DEPTH
 from orchestra.peer import FIRST_DEPTH, MAX_STRAY_BLOCKS, Peer
 from orchestra.picker import PartState, Picker
 from orchestra.wire import BLOCK_BYTES, Blocks, BlockSpan, Cancels, Requests
@@ -133,6 +124,16 @@ def runs_of(geometry: Geometry, keys: Iterable[int]) -> list[Blocks]:
 
 
 # Asking
+
+
+def test_a_peer_with_nothing_more_is_asked_again_when_a_part_comes_back() -> None:
+    desk = Desk()
+    one, two = desk.join(bitfield(6, 0, 1)), desk.join(bitfield(6, 0))
+    asked = desk.fill(one)
+    assert asked
+    assert desk.fill(two) == desk.fill(two) == []
+    desk.leave(one)
+    assert desk.fill(two) == asked[: desk.geometry.blocks_per_part]
 
 
 def test_parts_are_asked_for_one_after_the_other_in_one_call() -> None:
@@ -494,6 +495,16 @@ def test_no_block_is_asked_of_more_than_two_peers_unless_both_are_slow() -> None
     assert desk.fill(third) == []
     desk.now_s += ANOTHER_SOURCE_S
     assert len(desk.fill(third)) == 4
+
+
+def test_who_sends_nothing_of_the_end_game_does_not_count_as_asked() -> None:
+    desk, slow, [second, third, fourth] = end_game(3)
+    assert len(desk.fill(second)) == 4
+    desk.now_s += HELD_UP_S
+    assert desk.deliver(slow, [0]) == [0]
+    # The second one is stuck: what it owes may be asked of one more, and of no other one.
+    assert desk.fill(third) == [3, 2, 1]
+    assert desk.fill(fourth) == []
 
 
 def test_the_later_copy_is_cancelled_and_not_taken() -> None:

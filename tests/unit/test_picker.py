@@ -87,8 +87,8 @@ def test_rarity_follows_what_peers_get_and_who_leaves() -> None:
     chooser.count_peer(one)
     chooser.count_peer(two)
     assert [chooser.availability(index) for index in range(3)] == [2, 1, 0]
-    chooser.count_part(2)
-    chooser.count_part(2)
+    chooser.count_parts([2])
+    chooser.count_parts([2])
     chooser.discount_peer(two)
     assert [chooser.availability(index) for index in range(3)] == [1, 1, 2]
     assert chooser.pick(full_bitfield(3)).start in (0, 1)
@@ -96,12 +96,25 @@ def test_rarity_follows_what_peers_get_and_who_leaves() -> None:
     assert chooser.pick(full_bitfield(3)).start == 2
 
 
+def test_it_is_told_whether_what_a_peer_got_is_missing_and_whether_anything_came_back() -> None:
+    chooser = picker(3)
+    assert chooser.count_parts([0, 1])
+    chooser.pick(bitfield(3, 0))
+    assert not chooser.count_parts([0])
+    assert chooser.count_parts([0, 2])
+    before = chooser.returned
+    chooser.mark_missing(1)
+    assert chooser.returned == before, "it was missing all the time"
+    chooser.mark_missing(0)
+    assert chooser.returned > before
+
+
 def test_a_part_that_comes_back_has_the_rarity_of_now() -> None:
     chooser = picker(2)
     chooser.pick(bitfield(2, 0))
-    chooser.count_part(0)
-    chooser.count_part(0)
-    chooser.count_part(1)
+    chooser.count_parts([0])
+    chooser.count_parts([0])
+    chooser.count_parts([1])
     chooser.mark_missing(0)
     assert [parts.start for parts in picks(chooser, full_bitfield(2))] == [1, 0]
 
@@ -165,7 +178,7 @@ def test_an_extent_ends_where_a_part_is_not_missing_not_there_or_not_as_rare() -
     assert of_three(chooser, everything) == range(3)
     assert of_three(picker(10, extent_parts=8), bitfield(10, 0, 1, 2, 4, 5)) == range(3)
     chooser = picker(10, extent_parts=8)
-    chooser.count_part(3)
+    chooser.count_parts([3])
     assert of_three(chooser, everything) == range(3)
     assert of_three(picker(3, extent_parts=8), full_bitfield(3)) == range(3)
 
@@ -245,7 +258,7 @@ def test_random_operations_keep_it_in_step_with_the_naive_model(seed: int) -> No
                 model.availability[own] -= 1
         elif action == 2 and peers:
             if rng.choice(peers).add(index):
-                chooser.count_part(index)
+                chooser.count_parts([index])
                 model.availability[index] += 1
         elif action == 3:
             chooser.mark_missing(index)

@@ -62,7 +62,7 @@ class Source:
                 self.uploads.sent(peer, sum(length for _, _, length in read.blocks), now_s)
         for index in indices:
             peer.have.add(index)
-            self.picker.count_part(index)
+            self.picker.count_parts([index])
         self.service.heard(peer, indices, now_s)
         return indices
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from orchestra.bitfield import Bitfield
-from orchestra.sharer import FIRST_ALLOWANCE_SHEAVES, OPEN_SHEAVES, STALLED_S, Sharer
+from orchestra.sharer import CROWD, FIRST_ALLOWANCE_SHEAVES, HOARDED_S, OPEN_SHEAVES, STALLED_S, Sharer
 
 PARTS = 40
 
@@ -154,3 +154,71 @@ def test_hidden_is_what_a_peer_was_not_told_of_and_lacks(sharer: Sharer) -> None
     have.add(other)
     assert set(sharer.hidden(1, have)) == set(range(PARTS)) - set(offers) - {other}
     assert sharer.hidden(9, have) == [], "it was shown all"
+
+
+def crowd() -> Sharer:
+    """One with many peers, of whom 1 and 2 have passed a part on."""
+    sharer = sharer_of(PARTS, 1, *range(1, CROWD + 2))
+    for giver, taker in ((1, 2), (2, 1)):
+        [first] = sharer.offer(giver, 0.0, 0.0)
+        sharer.heard(giver, [first])
+        sharer.heard(taker, [first])
+    return sharer
+
+
+def test_in_a_crowd_who_has_passed_nothing_on_is_offered_one_sheaf() -> None:
+    sharer = crowd()
+    offers = sharer.offer(3, 100.0, 0.0)
+    assert len(offers) == 1
+    sharer.heard(3, offers)
+    assert sharer.offer(3, 100.0, 0.0) == [], "however fast it is"
+    assert len(sharer.offer(1, 0.0, 0.0)) == OPEN_SHEAVES
+    sharer.heard(1, offers)
+    assert len(sharer.offer(3, 0.0, 0.0)) == OPEN_SHEAVES
+
+
+def test_where_some_pass_things_on_a_free_slot_is_for_them() -> None:
+    sharer = crowd()
+    sharer.heard(3, sharer.offer(3, 0.0, 0.0))
+    for _ in range(10):
+        sharer.heard(1, sharer.offer(1, 0.0, 0.0))
+    sharer.spend_what_is_spare()
+    assert sharer.offer(3, 0.0, 0.0) == []
+    assert len(sharer.offer(1, 0.0, 0.0)) == 1
+
+
+def is_all_out(sharer: Sharer) -> bool:
+    """Asked anew each time, which a type checker takes for needless."""
+    return sharer.all_out
+
+
+def test_what_only_those_have_who_pass_nothing_on_goes_out_once_more() -> None:
+    sharer = crowd()
+    hoarded = sharer.offer(3, 0.0, 0.0)
+    sharer.heard(3, hoarded)
+    assert not is_all_out(sharer)
+    sharer.heard(2, [index for index in range(PARTS) if index not in hoarded])
+    assert is_all_out(sharer)
+    assert sharer.take_back_hoards(HOARDED_S)
+    assert not is_all_out(sharer)
+    assert sharer.offer(1, 0.0, 0.0) == hoarded
+    sharer.heard(1, hoarded)
+    assert is_all_out(sharer)
+    assert not sharer.take_back_hoards(2 * HOARDED_S), "once only"
+
+
+def test_what_was_given_lately_may_still_be_passed_on() -> None:
+    sharer = crowd()
+    given = sharer.offer(3, 0.0, 1.0)
+    sharer.heard(3, given)
+    sharer.heard(2, [index for index in range(PARTS) if index not in given])
+    assert not sharer.take_back_hoards(HOARDED_S + 0.9)
+
+
+def test_where_nobody_passes_anything_on_nothing_is_taken_back() -> None:
+    sharer = sharer_of(CROWD + 1, 1, *range(1, CROWD + 2))
+    for key in range(1, CROWD + 2):
+        sharer.heard(key, sharer.offer(key, 0.0, 0.0))
+    assert is_all_out(sharer)
+    assert not sharer.take_back_hoards(HOARDED_S)
+    assert is_all_out(sharer)
