@@ -23,7 +23,7 @@ from benchmarks import (
 )
 from benchmarks.composition import workspace
 from benchmarks.plan import Plan
-from benchmarks.processes import ROOT, BenchmarkError
+from benchmarks.processes import ROOT, BenchmarkError, compile_modules
 from benchmarks.report import Report
 from orchestra import humans
 
@@ -94,6 +94,8 @@ def main() -> int:
     unknown = set(arguments.names) - set(BENCHMARKS)
     if unknown or arguments.runs < 1:
         parser.error(f"no benchmark {', '.join(unknown)}" if unknown else "--runs: at least 1")
+    for checkout in {ROOT, arguments.ours.resolve()}:
+        compile_modules(checkout)
     try:
         with workspace() as folder:
             for name in arguments.names or BENCHMARKS:

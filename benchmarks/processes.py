@@ -3,11 +3,13 @@
 Main thread, and one thread a process that stamps each line of its stdout with
 the time at which it came. Every program speaks JSON lines with `event` in
 them: ours with --json, the others through small scripts of ours. No process
-outlives its Stage.
+outlives its Stage. Python's modules are read as anyone's after a first start:
+compiled before, by `compile_modules`.
 """
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import json
 import math
@@ -74,6 +76,7 @@ class Process:
             self._process = subprocess.Popen(
                 command,
                 cwd=folder,
+                env=environment(),
                 stdin=subprocess.PIPE if stdin is None else stdin,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -209,6 +212,24 @@ class Process:
         errors = self._errors_path.read_text(encoding="utf-8", errors="backslashreplace")
         said = "\n".join(str(event) for _, event in self._events[-5:])
         return f"$ {' '.join(self.command)}\n{said}\n{errors[-3000:]}"
+
+
+def environment() -> dict[str, str]:
+    """That of who measures, but for what keeps Python from caching what it compiles: who has that set?"""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def compile_modules(checkout: Path) -> bool:
+    """Cache the compiled modules of a checkout of ours, as its first start would: no measured one is to.
+
+    False, with a note, where the cache cannot be written. Each start compiles them then, as anyone's there.
+    """
+    cached = bool(compileall.compile_dir(checkout / "orchestra", quiet=2))
+    for path in checkout.glob("*.py"):
+        cached &= bool(compileall.compile_file(path, quiet=2))
+    if not cached:
+        print(f"{checkout}: compiled modules cannot be cached there, so that each start compiles them anew")
+    return cached
 
 
 def parse_json(line: bytes) -> Event | None:

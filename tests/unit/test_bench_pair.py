@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from benchmarks.composition import Composition, cut, write_random
 from benchmarks.conductors import NotingConductor
 from benchmarks.contenders import LIMIT, OURS, TUNED, Contender, mixed, start_member
-from benchmarks.processes import BenchmarkError, Stage
+from benchmarks.processes import BenchmarkError, Stage, compile_modules
 from benchmarks.transfer import measure_pair
 
 SIZE_BYTES = 1 << 20
@@ -53,6 +54,35 @@ def test_a_process_that_ends_without_a_word_is_reported_with_what_it_said(tmp_pa
         process = stage.start([sys.executable, "-c", "import sys; sys.exit('no such thing')"], label="it")
         with pytest.raises(BenchmarkError, match="(?s)it ended without the event 'done'.*no such thing"):
             process.wait_for("done")
+
+
+def test_a_process_caches_what_it_compiles_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    code = """import json, sys; print(json.dumps({"event": "said", "caches": not sys.dont_write_bytecode}))"""
+    with Stage(tmp_path) as stage:
+        process = stage.start([sys.executable, "-c", code], label="it")
+        assert process.wait_for("said")[1]["caches"]
+
+
+def test_the_modules_of_a_checkout_are_compiled_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "orchestra" / "inner").mkdir(parents=True)
+    modules = [tmp_path / name for name in ("kbhit.py", "orchestra/wire.py", "orchestra/inner/plan.py")]
+    for module in modules:
+        module.write_text("")
+    assert compile_modules(tmp_path)
+    assert all(Path(cache_from_source(str(module))).exists() for module in modules)
+
+
+def test_a_checkout_without_room_for_compiled_modules_is_measured_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "orchestra").mkdir()
+    (tmp_path / "orchestra" / "wire.py").write_text("")
+    (tmp_path / "orchestra" / "__pycache__").write_text("in the way")
+    assert not compile_modules(tmp_path)
+    assert "each start compiles them anew" in capsys.readouterr().out
 
 
 @wait4
