@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import logging
 import os
-import platform
 import signal
 import sys
 import threading
@@ -172,7 +171,7 @@ def _unless_crashed(body: Body, crashes: list[BaseException]) -> Body:
 def _run_body(
     body: Body, arguments: argparse.Namespace, console: Console, log_path: Path | None, argv: list[str]
 ) -> int:
-    log.info("%s %s, Python %s: %r", console.program, __version__, platform.python_version(), argv)
+    log.info("%s %s, Python %s: %r", console.program, __version__, sys.version.partition(" ")[0], argv)
     try:
         code = int(body(arguments, console))
     except OrchestraError as error:

@@ -33,7 +33,7 @@ KEPT_RUNS = 20
 ROTATE_BYTES = 10_000_000
 ROTATED_FILES = 2
 _LINE_LIMIT = 4000
-_FOREIGN = ("urllib3", "waitress", "progressbar", "python_utils", "concurrent")
+_FOREIGN = ("waitress", "progressbar", "python_utils", "concurrent")
 """Loggers of libraries: for the file, and for stderr only on request."""
 _SPEAKS_FOR_ITSELF = "orchestra.cli"
 """Puts how the program ended on stderr in its own words."""

@@ -10,16 +10,11 @@ they trickle in. Only the lookup of a host name escapes it (netutils.dial).
 from __future__ import annotations
 
 import errno
-import http.client
-import logging
 import os
 import socket
 import threading
 import time
 from typing import TYPE_CHECKING
-
-import urllib3.exceptions
-from urllib3.connection import HTTPConnection
 
 import netutils
 from netutils import Address
@@ -35,12 +30,8 @@ if TYPE_CHECKING:
 EXCHANGE_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10.0
 MAX_HEADER_BYTES = 64 * 1024
-_HTTP_FAILURES = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)
-# ReplyProblem is a ValueError. http.client raises that and OverflowError for a chunk of negative length.
-_FAILURES = (*_HTTP_FAILURES, ValueError, OverflowError)
-
-# It warns of headers that it cannot read, with a traceback: a conductor could fill the log with them.
-logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
+# ReplyProblem is a ValueError. An import may fail while there is no descriptor to spare.
+_FAILURES = (OSError, ValueError, ImportError)
 
 
 class TrackerError(Exception):
@@ -114,27 +105,19 @@ class Exchange:
 
     def _talk(self, sock: socket.socket) -> bytes:
         host, port = self._conductor
-        connection = HTTPConnection(host, port, timeout=self._timeout_s)
-        connection.sock = sock  # ready-made: it knows the deadline, and `abort` knows it
-        headers = {
-            "Host": netutils.format_address((host.partition("%")[0], port)),  # RFC 6874: no scope in it
-            "User-Agent": f"Orchestra/{__version__}",
-            "Accept-Encoding": "identity",
-            "Connection": "close",
-        }
-        target = f"/announce?{format_announce(self._query)}"
+        lines = (
+            f"GET /announce?{format_announce(self._query)} HTTP/1.1",
+            f"Host: {netutils.format_address((host.partition('%')[0], port))}",  # RFC 6874: no scope in it
+            f"User-Agent: Orchestra/{__version__}",
+            "Accept-Encoding: identity",
+            "Connection: close",
+            "\r\n",
+        )
         self._heard = True
-        connection.request("GET", target, headers=headers, preload_content=False, decode_content=False)
-        response = connection.getresponse()
-        try:
-            if response.status != http.client.OK:
-                raise TrackerError(_status(response.status, response.reason))
-            body = response.read(MAX_REPLY_BYTES + 1)
-            if response.length_remaining and len(body) <= MAX_REPLY_BYTES:
-                raise ReplyProblem("the reply ended early")
-            return body
-        finally:
-            response.close()
+        sock.sendall("\r\n".join(lines).encode("ascii"))
+        from orchestra.httpreply import read_body  # noqa: PLC0415 - its import takes as long as the reply
+
+        return read_body(sock)
 
 
 class _TimedSocket(socket.socket):
@@ -161,24 +144,14 @@ class _TimedSocket(socket.socket):
         return count
 
 
-def _status(status: int, reason: str | None) -> str:
-    if status in (301, 302, 303, 307, 308):
-        return f"HTTP status {status}: redirects are not followed"
-    return f"HTTP status {status} {safe(reason or '', 60)}".rstrip()
-
-
 def _reason(error: Exception) -> str:
     """What went wrong, in a few words that name the cause rather than the library."""
-    if isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError)):
+    if isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, socket.gaierror):
         return f"the host is not found ({safe(error.strerror or str(error), 80)})"
     if isinstance(error, ReplyProblem):
         return str(error)
-    if isinstance(error, http.client.IncompleteRead | urllib3.exceptions.IncompleteRead):
-        return "the reply ended early"
-    if isinstance(error, urllib3.exceptions.ProtocolError) and isinstance(error.args[-1], Exception):
-        return _reason(error.args[-1])
     if isinstance(error, OSError):
         return safe(error.strerror or str(error), 120)
-    return f"this is no HTTP reply ({safe(str(error) or type(error).__name__, 80)})"
+    return safe(str(error) or type(error).__name__, 120)

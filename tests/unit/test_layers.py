@@ -20,7 +20,7 @@ LAYERS: dict[str, str] = {
         """,
     # Files, sockets, and what threads are made of.
     "input and output": """
-        atomic buffers checking descriptors hashing landing ledger logs mailbox positioned resume
+        atomic buffers checking descriptors hashing httpreply landing ledger logs mailbox positioned resume
         socketflow source storage tracker trackerapp trackerclient wakeful worker
         """,
     "threads": "announcer connection digest listener reader webserver writer",
@@ -40,7 +40,7 @@ PACKAGES = {"rehearsal"}
 FOR_PROGRAMS = {"kbhit", "orchestra.cli", "orchestra.console", "orchestra.signals"}
 """Not for the engine: it says what it has to say in messages, in exceptions and in the log."""
 UNKNOWN_TO_PURE = {"asyncio", "progressbar", "queue", "select", "selectors", "subprocess"} | {
-    "threading", "time", "urllib3", "waitress"
+    "http.client", "threading", "time", "waitress"
 }  # fmt: skip
 
 SOURCES = sorted([*ROOT.glob("*.py"), *(ROOT / "orchestra").rglob("*.py")])
