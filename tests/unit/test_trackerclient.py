@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 import threading
 import time
 import zlib
@@ -159,6 +160,14 @@ def test_each_read_waits_only_for_what_is_left_of_the_deadline() -> None:
         theirs.sendall(b"too late")
         with pytest.raises(TimeoutError):
             timed.recv_into(bytearray(10))
+
+
+def test_a_reader_that_cannot_be_imported_costs_one_announce(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "orchestra.httpreply", None)  # as without descriptors: ImportError
+    assert "httpreply" in failure_of(replying(http_reply(GOOD_BODY)))
+    monkeypatch.undo()
+    with FakeConductor(replying(http_reply(GOOD_BODY))) as conductor:
+        assert Exchange(conductor.address, QUERY).run().interval_s == 7.0
 
 
 def test_nobody_listening_is_said_so() -> None:
