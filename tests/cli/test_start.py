@@ -1,4 +1,4 @@
-"""What a program does not load before it is needed: each costs every start milliseconds, a swarm all at once."""
+"""What a program does not load before it needs it: in a swarm, all pay for it at once."""
 
 from __future__ import annotations
 
