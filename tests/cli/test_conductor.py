@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import http.client
 import os
 import pty
 import random
 import signal
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -30,8 +29,6 @@ from tests.programs import PATIENCE_S, Program, Programs
 from tests.swarms import wait_until
 
 INFO_HASH = bytes(range(20))
-DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Past whatever proxy the environment names."""
 
 
 def address_of(conductor: Program) -> Address:
@@ -40,10 +37,9 @@ def address_of(conductor: Program) -> Address:
 
 
 def get(address: Address, target: str) -> bytes:
-    url = f"http://{netutils.format_address(address)}{target}"
-    with DIRECTLY.open(url, timeout=PATIENCE_S) as reply:
-        body: bytes = reply.read()
-        return body
+    with contextlib.closing(http.client.HTTPConnection(*address, timeout=PATIENCE_S)) as connection:
+        connection.request("GET", target)
+        return connection.getresponse().read()
 
 
 def announce(address: Address, port: int, event: str = "", *, left: int = 1, who: str = "") -> Reply:
@@ -69,7 +65,7 @@ def scrape(address: Address) -> object:
 def answers(address: Address) -> bool:
     try:
         return b"conductor of Orchestra" in get(address, "/")
-    except urllib.error.URLError:
+    except (OSError, http.client.HTTPException):
         return False
 
 
