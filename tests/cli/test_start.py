@@ -10,21 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LATE = {"email", "http.client", "ssl", "progressbar", "orchestra.rehearse", "orchestra.httpreply"}
-LOOK = """
-import sys, importlib
-importlib.import_module(sys.argv[1])
-print(*sorted(sys.modules))
-for name, module in sorted(sys.modules.items()):
-    if name.startswith("orchestra"):
-        for its in vars(module).values():
-            if hasattr(its, "__dataclass_fields__"):
-                print(f"{name} has a dataclass: {its}", file=sys.stderr)
-"""
+LOOK = "import sys, importlib; importlib.import_module(sys.argv[1]); print(*sorted(sys.modules))"
 
 
 @pytest.mark.parametrize("program", ["composer", "conductor", "member"])
-def test_a_start_loads_nothing_that_can_wait_and_compiles_no_dataclasses(program: str) -> None:
+def test_a_start_loads_nothing_that_can_wait(program: str) -> None:
     command = [sys.executable, "-c", LOOK, program]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, cwd=ROOT)
     assert not LATE & set(ended.stdout.split())
-    assert ended.stderr == ""
