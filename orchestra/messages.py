@@ -180,7 +180,10 @@ class Install:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Part `index`, which was right, is not any more, or cannot be read: it will come anew."""
+    """Part `index`, which was right, is not any more, or cannot be read: it will come anew.
+
+    The reader as well is told, so that nobody writes it before the reader has said Withdrawn.
+    """
 
     index: int
 
@@ -269,6 +272,13 @@ class ReadFailed:
     blocks: list[BlockSpan]
     lost: list[int]
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The answer to Lost: each Read from before it was dealt with, and nobody reads part `index` any more."""
+
+    index: int
 
 
 # Keeper -> writer

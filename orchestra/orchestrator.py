@@ -45,10 +45,12 @@ from orchestra.messages import (
     Quit,
     ReadFailed,
     Received,
+    Recheck,
     Starved,
     Stop,
     ThreadEnded,
     Watch,
+    Withdrawn,
 )
 from orchestra.schedule import AnnounceSchedule
 from orchestra.swarm import Swarm
@@ -173,6 +175,9 @@ class Orchestrator:
                 self._announce_failed(reason, now_s)
             case ReadFailed():
                 self._lose(message, now_s)
+            case Withdrawn(index):
+                if self.phase is Phase.ACTIVE:
+                    self.swarm.withdrawn(index, now_s)
             case CheckProgress() | Notice():
                 self._ports.main.put(message)
             case Checked():
@@ -272,6 +277,9 @@ class Orchestrator:
         except ScoreError as error:
             self._stop("error", error, now_s)
             return
+        if isinstance(order, Recheck):
+            # That takes a while, and one that is wrong could be asked for meanwhile.
+            self._ports.reader.put(Watch(bytearray(b"\1" * self.swarm.picker.parts)))
         if order is not None:
             self._ports.writer.put(order)
 
@@ -279,9 +287,12 @@ class Orchestrator:
         if self.phase is not Phase.ACTIVE:
             return
         try:
-            self._lose(ReadFailed(0, [], self._whole.rechecked(right), "wrong on disk"), now_s)
+            lost = self._whole.rechecked(right)
         except ScoreError as error:
             self._stop("error", error, now_s)
+        else:
+            self._lose(ReadFailed(0, [], lost, "wrong on disk"), now_s)
+            self._digest_more()
 
     def _lose(self, message: ReadFailed, now_s: float) -> None:
         """Parts are not right any more. As long as the file is ours they come anew; NAME is not touched."""
@@ -293,6 +304,8 @@ class Orchestrator:
         _log.warning("parts %s are lost: %s", lost, message.reason)
         for index in lost:
             self._ports.writer.put(Lost(index))
+            if not self._whole.final:
+                self._ports.reader.put(Lost(index))
         news = self._whole.lost(lost)
         if news:
             self._ports.main.put(Notice(news))

@@ -171,11 +171,14 @@ class Swarm:
             self.downloads.fill_all(now_s)
 
     def read_failed(self, message: ReadFailed, now_s: float, *, fetch: bool) -> list[int]:
-        """A Read brought nothing. Which parts we have no more because of it; with `fetch` they come anew."""
+        """A Read brought nothing. Which parts we have no more because of it.
+
+        With `fetch` they come anew, once they are `withdrawn`.
+        """
         lost = [index for index in message.lost if index in self.picker.have]
         for index in lost:
             if fetch:
-                self.picker.mark_missing(index)
+                self.picker.mark_lost(index)
             else:
                 self.picker.mark_gone(index)
             for peer in self.peers.values():
@@ -191,8 +194,12 @@ class Swarm:
                 peer.wanted_parts += sum(index in peer.have for index in lost)
                 if not peer.closing:
                     self.conversation.show_interest(peer, now_s)
-            self.downloads.fill_all(now_s)
         return lost
+
+    def withdrawn(self, index: int, now_s: float) -> None:
+        """Nobody reads a lost part any more: who has it may be asked for it."""
+        self.picker.mark_missing(index)
+        self.downloads.fill_all(now_s)
 
     def tick(self, now_s: float) -> None:
         """What has to be done once in a while: dial, snub, drop the silent, keep alive, choke."""

@@ -37,6 +37,7 @@ from orchestra.messages import (
     LinkUp,
     ListenFailed,
     Listening,
+    Lost,
     PartsWritten,
     Quit,
     Read,
@@ -45,6 +46,7 @@ from orchestra.messages import (
     Stop,
     ThreadEnded,
     Watch,
+    Withdrawn,
     Write,
 )
 from orchestra.orchestrator import STOPPING_S, Orchestrator, Phase, Ports, Task
@@ -319,12 +321,15 @@ class Stage:
     def _write(self, runs: list[Blocks]) -> None:
         good: list[int] = []
         bad: list[int] = []
+        reads = [message for message in self.reader if isinstance(message, Read)]
+        to_be_read = {index for read in reads for index, _, _ in read.blocks}
         for run in runs:
             keys = self.geometry.run_keys(run.offset, run.length)
             assert keys is not None, "bytes that are no blocks were taken"
             assert sum(map(len, run.views)) == run.length
             for key in [] if self.failed else keys:
                 index = self.geometry.part_of(key)
+                assert index not in to_be_read, "what is written unchecked is about to be read for a peer"
                 come = self._written.setdefault(index, set())
                 assert key not in come, "the same block was taken twice"
                 come.add(key)
@@ -347,6 +352,9 @@ class Stage:
         message = self.reader.pop(0)
         if isinstance(message, Stop):
             self.tell(ThreadEnded("reader"))
+            return
+        if isinstance(message, Lost):
+            self.tell(Withdrawn(message.index))
             return
         if isinstance(message, Watch):
             return
