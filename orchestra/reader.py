@@ -2,9 +2,10 @@
 
 Owns the memory for what goes out, and the knowledge of which parts on disk are
 not to be taken on trust: those that only the resume file vouches for, those
-that could not be read once, and all of them once the file has changed. Such a part is hashed before any of it is
-sent. Each Read becomes one shipment of `piece` messages, neighbouring blocks
-read in one system call, which the connection then sends in one.
+that could not be read once, and all of them once the file has changed. Such a
+part is hashed before any of it is sent. Each Read becomes one shipment of
+`piece` messages, neighbouring blocks read in one system call, which the
+connection then sends in one.
 """
 
 from __future__ import annotations

@@ -53,6 +53,7 @@ from orchestra.peer import Peer
 from orchestra.wire import (
     BLOCK_BYTES,
     BitfieldReceived,
+    Blocks,
     Extended,
     Handshake,
     Haves,
@@ -857,6 +858,31 @@ def test_a_part_that_goes_bad_during_a_download_is_withdrawn_and_comes_anew() ->
     assert stage.digests() == [Digest(2 * PART_BYTES)]
     stage.tell(PartsWritten([2], []))
     assert stage.digests() == [Digest(len(DATA))]
+
+
+@pytest.mark.fault("D4")
+def test_nothing_is_written_over_a_part_while_a_read_of_it_waits() -> None:
+    """The second Read of a part whose first one failed would send whatever its next source has sent."""
+    stage = Stage()
+    stage.begin(0, 1)
+    stage.answer(SEEDER)
+    source = stage.seeder()
+    stage.tell(Accepted(object(), ("10.0.0.9", 5000)))
+    leecher = stage.shake(max(stage.links.made), b"a-leecher-a-leecher-")
+    stage.hear(leecher, Interested())
+    stage.wait(1.0)
+    for begin in (0, BLOCK_BYTES):
+        stage.hear(leecher, Requests([(0, begin, BLOCK_BYTES)]))
+    first, second = stage.reader.take()
+    stage.tell(ReadFailed(leecher.key, first.blocks, [0], "bad sector"))
+    stage.writer.clear()
+    wrong = Blocks(0, PART_BYTES, [memoryview(bytes(PART_BYTES))])
+    stage.hear(source, wrong, buffer=CountingBuffer())
+    assert stage.writer.take() == [], f"{second} has still to be read"
+    assert stage.reader.take() == [Lost(0)]
+    stage.tell(ReadFailed(leecher.key, second.blocks, [0], "they are not right any more"), Withdrawn(0))
+    stage.hear(source, wrong, buffer=CountingBuffer())
+    assert [type(message) for message in stage.writer.take()] == [Write]
 
 
 def test_a_digest_of_what_has_gone_bad_since_installs_nothing() -> None:
