@@ -300,20 +300,6 @@ def test_what_is_being_answered_when_it_ends_is_answered() -> None:
     assert rest_of(sock).endswith(b"\r\n\r\nok")
 
 
-def test_a_bug_is_a_500_without_a_traceback_and_the_log_has_it_a_few_times(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def broken(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        raise RuntimeError("a bug")
-
-    with serving(broken) as address:
-        for _ in range(20):
-            reply = ask(address, GOOD)
-            assert b" 500 " in reply
-            assert b"a bug" not in reply
-    assert len([record for record in caplog.records if record.exc_info]) == webserver.LOGGED_A_PLACE
-
-
 @pytest.mark.fault("C5")
 @pytest.mark.parametrize(
     "first_line",
