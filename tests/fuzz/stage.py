@@ -43,6 +43,7 @@ from orchestra.messages import (
     Read,
     ReadFailed,
     Received,
+    Recheck,
     Stop,
     ThreadEnded,
     Watch,
@@ -76,6 +77,7 @@ HOSTS = ("10.0.0.1", "10.0.0.2", "192.0.2.7", "127.0.0.1", "2001:db8::1", "10.0.
 THREADS = ("listener", "writer", "reader", "digest", "announcer")
 OUR_ID = b"-OR0100-ourselves---"
 SHA1 = bytes(range(20))
+_MAY_BE_READ = (PartState.HAVE, PartState.LOST, PartState.GONE)
 _IS_HAVE = bytes(state == PartState.HAVE for state in range(256))
 BOOKS_AFTER = 4
 _MEMORY = memoryview(bytes(8 * BLOCK_BYTES))
@@ -311,6 +313,9 @@ class Stage:
                 if up_to_bytes == self.geometry.size_bytes and not self.failed:
                     wrong = self.choose(16) == 15
                     self.tell(Digested(bytes(20) if wrong else SHA1))
+            case Recheck():
+                if not self.failed:
+                    self._recheck()
             case Install():
                 if not self.failed:
                     self.tell(Installed("piece.bin"))
@@ -318,18 +323,22 @@ class Stage:
                 self.tell(ThreadEnded("digest"))
                 self.tell(ThreadEnded("writer"))
 
+    def _recheck(self) -> None:
+        have = self.orchestrator.swarm.picker.have
+        bad = [index for index in have.indices() if self.choose(8) == 7]
+        self._lost.update(bad)
+        right = bytearray(index in have and index not in bad for index in range(self.geometry.parts))
+        self.tell(Checked(right, installed=False))
+
     def _write(self, runs: list[Blocks]) -> None:
         good: list[int] = []
         bad: list[int] = []
-        reads = [message for message in self.reader if isinstance(message, Read)]
-        to_be_read = {index for read in reads for index, _, _ in read.blocks}
         for run in runs:
             keys = self.geometry.run_keys(run.offset, run.length)
             assert keys is not None, "bytes that are no blocks were taken"
             assert sum(map(len, run.views)) == run.length
             for key in [] if self.failed else keys:
                 index = self.geometry.part_of(key)
-                assert index not in to_be_read, "what is written unchecked is about to be read for a peer"
                 come = self._written.setdefault(index, set())
                 assert key not in come, "the same block was taken twice"
                 come.add(key)
@@ -368,7 +377,7 @@ class Stage:
             assert 0 < length <= BLOCK_BYTES
             assert begin + length <= self.geometry.part_length(index)
         link = self.links.get(message.key)
-        if gone or self.choose(40) == 39:
+        if gone or self.choose(12) == 11:
             lost = gone or ([message.blocks[0][0]] if self.choose(2) else [])
             self._lost.update(lost)
             self.tell(ReadFailed(message.key, message.blocks, lost, "bad sector"))
@@ -496,6 +505,9 @@ class Stage:
         swarm = self.orchestrator.swarm
         picker = swarm.picker
         states = picker._states
+        for message in self.reader:
+            for index, _, _ in message.blocks if isinstance(message, Read) else ():
+                assert states[index] in _MAY_BE_READ, "a part may be written that is about to be read"
         assert bytes(index in picker.have for index in range(len(states))) == states.translate(_IS_HAVE)
         rarities = [0] * len(states)
         for peer in swarm.peers.values():

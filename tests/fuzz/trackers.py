@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote_from_bytes
 
 from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
-from waitress.task import WSGITask  # type: ignore[import-untyped]
+from waitress.task import ErrorTask  # type: ignore[import-untyped]
 
 import netutils
 from orchestra import bencode
@@ -30,7 +30,7 @@ from orchestra.announcereply import (
 from orchestra.tracker import Tracker
 from orchestra.trackerapp import TrackerApp
 from orchestra.trackerclient import Exchange, TrackerError
-from orchestra.webserver import MAX_HEADER_BYTES, _Parser
+from orchestra.webserver import MAX_HEADER_BYTES, _OneRequest, _Parser
 from tests.fuzz.target import Target, outcome
 
 QUERY = AnnounceQuery(bytes(range(20)), b"-OR0100-abcdefghijkl", 6881, 1, 2, 3, "started", 50)
@@ -217,16 +217,32 @@ def make_reply(rng: random.Random) -> bytes:
 # HTTP: what the conductor is asked
 
 
+class _Server:
+    """What waitress' task asks of its server."""
+
+    adj = Adjustments(ident=None, max_request_header_size=MAX_HEADER_BYTES, max_request_body_size=1)
+    effective_port = 9999
+    server_name = "conductor"
+
+    @property
+    def application(self) -> TrackerApp:
+        return _application()
+
+
 class _Channel:
-    """What waitress' task asks of its connection."""
+    """What it asks of its connection."""
 
-    class server:  # noqa: N801 - its name there
-        adj = Adjustments(ident=None, max_request_header_size=MAX_HEADER_BYTES, max_request_body_size=1)
-        effective_port = 9999
-        server_name = "conductor"
-
+    server = _Server()
+    adj = server.adj
     addr = ("10.0.0.1", 40_000)
     check_client_disconnected = None
+
+    def __init__(self) -> None:
+        self.answer = b""
+
+    def write_soon(self, data: bytes) -> int:
+        self.answer += data
+        return len(data)
 
 
 class _Clock:
@@ -244,9 +260,9 @@ def _application() -> TrackerApp:
 
 
 def check_request(data: bytes) -> str:
-    """A request as bytes, in pieces: an error that waitress answers, or an answer of ours: 2xx, 4xx."""
+    """A request as bytes, in pieces, and what waitress does with it: an answer, its own or ours."""
     piece_bytes = max(1 + data[0], len(data) // 32) if data else 1
-    parser = _Parser(_Channel.server.adj)
+    parser = _Parser(_Channel.adj)
     position = 1
     while position < len(data) and not parser.completed:
         consumed = parser.received(data[position : position + piece_bytes])
@@ -257,15 +273,18 @@ def check_request(data: bytes) -> str:
             return "not whole"
         if parser.empty:
             return "empty"
-        if parser.error is not None:
-            status, _, _ = parser.error.to_response()
-            assert status[0] in "45"
-            return f"{status} {parser.error.body[:12]}"
-        started: list[str] = []
-        environ: dict[str, Any] = WSGITask(_Channel, parser).get_environment()
-        body = b"".join(_application()(environ, lambda status, _headers: started.append(status)))
-        [status] = started
-        return f"{status[:3]} {body[:30]!r}" if status[0] == "4" else f"{status[:3]} {body[:4]!r}"
+        channel = _Channel()
+        task = (_OneRequest if parser.error is None else ErrorTask)(channel, parser)
+        task.service()
+        assert task.close_on_finish, "it would wait for another request"
+        head, end, body = channel.answer.partition(b"\r\n\r\n")
+        assert end
+        first, *lines = head.split(b"\r\n")
+        version, status, _ = first.split(b" ", 2)
+        assert version in (b"HTTP/1.0", b"HTTP/1.1")
+        assert [line for line in lines if line == b"Content-Length: %d" % len(body)] or not body
+        assert status[:1] in (b"2", b"4", b"5")
+        return f"{status!r} {body[: 4 if status == b'200' else 30]!r}"
     finally:
         parser.close()
 
