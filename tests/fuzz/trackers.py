@@ -333,7 +333,15 @@ def make_request(rng: random.Random) -> bytes:
         + rng.choice((b"0", b"1"))
     ]
     lines += rng.choices(
-        (b"Host: a", b"Content-Length: 1", b"Accept: */*", b"Connection: close"), k=rng.randrange(4)
+        (
+            b"Host: a",
+            b"Content-Length: 1",
+            b"Accept: */*",
+            b"Connection: close",
+            b"Expect: 100-continue",
+            b"Transfer-Encoding: chunked",
+        ),
+        k=rng.randrange(4),
     )
     return (
         bytes([rng.choice((255, 255, 0, rng.randrange(256)))])
