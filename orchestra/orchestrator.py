@@ -39,7 +39,6 @@ from orchestra.messages import (
     Listen,
     ListenFailed,
     Listening,
-    Lost,
     Notice,
     PartsWritten,
     Quit,
@@ -176,8 +175,7 @@ class Orchestrator:
             case ReadFailed():
                 self._lose(message, now_s)
             case Withdrawn(index):
-                if self.phase is Phase.ACTIVE:
-                    self.swarm.withdrawn(index, now_s)
+                self.swarm.withdrawn(index, now_s)
             case CheckProgress() | Notice():
                 self._ports.main.put(message)
             case Checked():
@@ -230,11 +228,7 @@ class Orchestrator:
         if self.phase is not Phase.CHECKING:
             self._rechecked(checked.right, now_s)
             return
-        for index, good in enumerate(checked.right):
-            if good:
-                self.swarm.picker.mark_have(index)
-        for index, runs in checked.halves.items():
-            self.swarm.downloads.resume(index, runs)
+        self.swarm.found(checked.right, checked.halves)
         if checked.installed or checked.doubtful:
             doubtful = checked.right if checked.doubtful else bytearray()
             self._ports.reader.put(Watch(bytearray(doubtful), checked.stamp))
@@ -302,12 +296,7 @@ class Orchestrator:
         if not lost:
             return
         _log.warning("parts %s are lost: %s", lost, message.reason)
-        for index in lost:
-            self._ports.writer.put(Lost(index))
-            if not self._whole.final:
-                self._ports.reader.put(Lost(index))
-        news = self._whole.lost(lost)
-        if news:
+        if news := self._whole.lost(lost):
             self._ports.main.put(Notice(news))
         if self._whole.final and not self.swarm.picker.have.count:
             self._stop("error", None, now_s)
@@ -327,8 +316,7 @@ class Orchestrator:
             self._end = replace(self._end, complete=True)
 
     def _show_progress(self, now_s: float) -> None:
-        progress = self._gauge.read(now_s)
-        if progress is not None:
+        if (progress := self._gauge.read(now_s)) is not None:
             self._ports.main.put(progress)
 
     # The network

@@ -15,7 +15,7 @@ from orchestra.doorway import MAX_PEERS, Doorway, Links
 from orchestra.downloads import Downloads
 from orchestra.errors import RemoteProtocolError
 from orchestra.geometry import Geometry
-from orchestra.messages import Forget, Inbox, LinkUp, ReadFailed, Received, Write
+from orchestra.messages import Forget, Halves, Inbox, LinkUp, Lost, ReadFailed, Received, Write
 from orchestra.news import News
 from orchestra.peer import STALLED_S, Peer
 from orchestra.pex import Exchange
@@ -71,11 +71,20 @@ class Swarm:
         self.sourced_at_s = now_s
         """When a peer last had something for us."""
         self._writer = writer
+        self._reader = reader
 
     @property
     def complete(self) -> bool:
         """True when there is nothing left to fetch."""
         return self.picker.wants_nothing
+
+    def found(self, right: bytearray, halves: Halves) -> None:
+        """At the start: what is on disk, as Checked has it."""
+        for index, good in enumerate(right):
+            if good:
+                self.picker.mark_have(index)
+        for index, runs in halves.items():
+            self.downloads.resume(index, runs)
 
     # Coming and going
 
@@ -177,7 +186,9 @@ class Swarm:
         """
         lost = [index for index in message.lost if index in self.picker.have]
         for index in lost:
+            self._writer.put(Lost(index))
             if fetch:
+                self._reader.put(Lost(index))
                 self.picker.mark_lost(index)
             else:
                 self.picker.mark_gone(index)
