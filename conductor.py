@@ -145,7 +145,7 @@ def conduct(arguments: argparse.Namespace, console: Console) -> int:
     addresses = [netutils.address_of(listener.getsockname()) for listener in listeners]
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     clock = WakefulClock()
-    app = TrackerApp(Tracker(arguments.interval, clock=clock), inbox.put)
+    app = TrackerApp(Tracker(arguments.interval, clock=clock))
     server = WebServer(app, listeners, inbox.put, refusal=REFUSAL, beat=clock)
     with as_messages(inbox.put), Keys(inbox.put):
         server.start()

@@ -1,8 +1,7 @@
 """Everything that one thread says to another, in one place.
 
-Messages up to the orchestrator may block the sender (that is TCP's
-back-pressure); messages down never block. On the hot path one message carries
-a whole buffer. docs/threads.md lists who sends what, and each queue's bounds.
+Messages up to the orchestrator may block the sender (that is TCP's back-pressure); messages down never do.
+On the hot path one message carries a whole buffer. docs/threads.md has each queue's bounds.
 """
 
 from __future__ import annotations
@@ -50,11 +49,7 @@ class Outbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Tell the conductor how we stand, and ask for members (BEP 3).
-
-    `event` is "started", "completed", "stopped", or "" for a regular announce;
-    `port` is the one that we listen on.
-    """
+    """How we stand, for the conductor (BEP 3). `event`: "started", "completed", "stopped", "" in between."""
 
     event: str
     port: int
@@ -170,9 +165,8 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """The composition is whole and right: make it durable and give it its name.
-
-    `kept`: it will be shared on, so that the next start had better know that it is right.
+    """The composition is whole and right: make it durable and give it its name. `kept`: it will be shared on,
+    so that the next start had better know that it is right.
     """
 
     kept: bool = True
@@ -180,7 +174,7 @@ class Install:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Part `index`, which was right, is not any more, or cannot be read: it will come anew."""
+    """Part `index` is not right any more, or cannot be read. It comes anew after the reader's Withdrawn."""
 
     index: int
 
@@ -202,10 +196,9 @@ class CheckProgress:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """At start: what is on disk. `right` has one byte a part, 1 for a right one;
-    `installed` when the composition stands under its own name already. `doubtful`: the resume file says so,
-    and only a sample was looked at. `stamp`: how an installed file stood before it was checked. `halves`:
-    what there is of parts that are not whole, unchecked.
+    """At start: what is on disk. `right` has one byte a part, 1 for a right one; `installed`: under its own
+    name. `doubtful`: the resume file says so, and only a sample was looked at. `stamp`: how an installed file
+    stood before it was checked. `halves`: what there is of parts that are not whole, unchecked.
     """
 
     right: bytearray
@@ -269,6 +262,13 @@ class ReadFailed:
     blocks: list[BlockSpan]
     lost: list[int]
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The answer to Lost: each Read from before it was dealt with, and nobody reads part `index` any more."""
+
+    index: int
 
 
 # Orchestrator -> writer; digest -> orchestrator. What the disk's threads say to one another: diskmessages.py

@@ -39,16 +39,17 @@ from orchestra.messages import (
     Listen,
     ListenFailed,
     Listening,
-    Lost,
     Notice,
     PartsWritten,
     Quit,
     ReadFailed,
     Received,
+    Recheck,
     Starved,
     Stop,
     ThreadEnded,
     Watch,
+    Withdrawn,
 )
 from orchestra.schedule import AnnounceSchedule
 from orchestra.swarm import Swarm
@@ -173,6 +174,8 @@ class Orchestrator:
                 self._announce_failed(reason, now_s)
             case ReadFailed():
                 self._lose(message, now_s)
+            case Withdrawn(index):
+                self.swarm.withdrawn(index, now_s)
             case CheckProgress() | Notice():
                 self._ports.main.put(message)
             case Checked():
@@ -225,11 +228,7 @@ class Orchestrator:
         if self.phase is not Phase.CHECKING:
             self._rechecked(checked.right, now_s)
             return
-        for index, good in enumerate(checked.right):
-            if good:
-                self.swarm.picker.mark_have(index)
-        for index, runs in checked.halves.items():
-            self.swarm.downloads.resume(index, runs)
+        self.swarm.found(checked.right, checked.halves)
         if checked.installed or checked.doubtful:
             doubtful = checked.right if checked.doubtful else bytearray()
             self._ports.reader.put(Watch(bytearray(doubtful), checked.stamp))
@@ -272,6 +271,9 @@ class Orchestrator:
         except ScoreError as error:
             self._stop("error", error, now_s)
             return
+        if isinstance(order, Recheck):
+            # That takes a while, and one that is wrong could be asked for meanwhile.
+            self._ports.reader.put(Watch(bytearray(b"\1" * self.swarm.picker.parts)))
         if order is not None:
             self._ports.writer.put(order)
 
@@ -279,9 +281,12 @@ class Orchestrator:
         if self.phase is not Phase.ACTIVE:
             return
         try:
-            self._lose(ReadFailed(0, [], self._whole.rechecked(right), "wrong on disk"), now_s)
+            lost = self._whole.rechecked(right)
         except ScoreError as error:
             self._stop("error", error, now_s)
+        else:
+            self._lose(ReadFailed(0, [], lost, "wrong on disk"), now_s)
+            self._digest_more()
 
     def _lose(self, message: ReadFailed, now_s: float) -> None:
         """Parts are not right any more. As long as the file is ours they come anew; NAME is not touched."""
@@ -291,10 +296,7 @@ class Orchestrator:
         if not lost:
             return
         _log.warning("parts %s are lost: %s", lost, message.reason)
-        for index in lost:
-            self._ports.writer.put(Lost(index))
-        news = self._whole.lost(lost)
-        if news:
+        if news := self._whole.lost(lost):
             self._ports.main.put(Notice(news))
         if self._whole.final and not self.swarm.picker.have.count:
             self._stop("error", None, now_s)
@@ -314,8 +316,7 @@ class Orchestrator:
             self._end = replace(self._end, complete=True)
 
     def _show_progress(self, now_s: float) -> None:
-        progress = self._gauge.read(now_s)
-        if progress is not None:
+        if (progress := self._gauge.read(now_s)) is not None:
             self._ports.main.put(progress)
 
     # The network

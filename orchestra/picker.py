@@ -1,7 +1,7 @@
 """Which part to fetch next: the rarest that a peer can give (BEP 3).
 
-Pure; owned by the orchestrator. A part is exactly one of MISSING, IN_FLIGHT,
-CHECKING or HAVE, and only the methods here move it. MISSING parts stand in
+Pure; owned by the orchestrator. A part is in exactly one PartState, and
+only the methods here move it. MISSING parts stand in
 buckets by how many partial peers have them, each part knowing its place in its
 bucket, so that a count changes and a part is taken in constant time. Peers
 that have everything say nothing about rarity and are not counted.
@@ -25,14 +25,16 @@ SETS_FIRST_PARTS = 65_536
 class PartState(IntEnum):
     """Where a part stands. MISSING -> IN_FLIGHT -> CHECKING -> HAVE, or back to MISSING.
 
-    GONE is what has gone bad in a file that is the user's already: it will not come anew.
+    LOST is what has gone bad on disk, until it may be written anew: then it is MISSING. GONE is what has gone
+    bad in a file that is the user's already: it will not come anew.
     """
 
     MISSING = 0
     IN_FLIGHT = 1
     CHECKING = 2
     HAVE = 3
-    GONE = 4
+    LOST = 4
+    GONE = 5
 
 
 MISSING = int(PartState.MISSING)
@@ -80,6 +82,11 @@ class Picker:
         """True when there is nothing to fetch: we have all, or what we lack is GONE."""
         return self.have.count + self._gone == self.parts
 
+    def mark_lost(self, index: int) -> None:
+        """A part that we had is not right any more, but somebody may be about to read it."""
+        self.have.remove(index)
+        self._states[index] = PartState.LOST
+
     def mark_gone(self, index: int) -> None:
         """A part that we had is not right any more, and nobody may write it."""
         self.have.remove(index)
@@ -108,7 +115,7 @@ class Picker:
         self._move(parts, PartState.CHECKING)
 
     def mark_missing(self, index: int) -> None:
-        """A part in flight was given up, a checked one was wrong, or one we had went bad on disk."""
+        """A part in flight was given up, a checked one was wrong, or a lost one may be written anew."""
         if self._states[index] != PartState.MISSING:
             self.have.remove(index)
             self._states[index] = PartState.MISSING

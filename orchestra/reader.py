@@ -1,10 +1,11 @@
 """The reader thread: blocks from disk, ready to be sent.
 
 Owns the memory for what goes out, and the knowledge of which parts on disk are
-not to be taken on trust: those that only the resume file vouches for, and all
-of them once the file has changed. Such a part is hashed before any of it is
-sent. Each Read becomes one shipment of `piece` messages, neighbouring blocks
-read in one system call, which the connection then sends in one.
+not to be taken on trust: those that only the resume file vouches for, those
+that could not be read once, and all of them once the file has changed. Such a
+part is hashed before any of it is sent. Each Read becomes one shipment of
+`piece` messages, neighbouring blocks read in one system call, which the
+connection then sends in one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from orchestra.buffers import Pool
 from orchestra.checking import part_is_right
-from orchestra.messages import Notice, Read, ReadFailed, Stamp, Stop, ThreadEnded, Watch
+from orchestra.messages import Lost, Notice, Read, ReadFailed, Stamp, Stop, ThreadEnded, Watch, Withdrawn
 from orchestra.score import Score
 from orchestra.shipment import Shipment
 from orchestra.storage import Storage
@@ -36,14 +37,15 @@ _log = logging.getLogger("orchestra.reader")
 
 
 class Reader(Worker):
-    """Takes Watch, Read and Stop; hands a Shipment to the outbox in the Read, reports ReadFailed and Notice.
+    """Takes Watch, Read, Lost and Stop; hands a Shipment to the outbox in the Read; reports ReadFailed,
+    Withdrawn and Notice.
 
     `buffers` must cover all Reads that the orchestrator allows at once, or one peer would wait for another.
     """
 
     def __init__(self, storage: Storage, score: Score, buffers: int, report: Callable[[Any], None]) -> None:
         super().__init__("reader", report)
-        self.inbox: queue.SimpleQueue[Watch | Read | Stop] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[Watch | Read | Lost | Stop] = queue.SimpleQueue()
         self._storage = storage
         self._score = score
         self._pool: Pool[Shipment] = Pool(buffers, Shipment)
@@ -61,6 +63,9 @@ class Reader(Worker):
                     self._serve(read)
                 case Watch(doubtful, stamp):
                     self._doubtful, self._doubts, self._stamp = doubtful, doubtful.count(1), stamp
+                case Lost(index):
+                    self._distrust([index])
+                    self._report(Withdrawn(index))
                 case Stop():
                     break
         self._report(ThreadEnded(self.name))
@@ -90,7 +95,10 @@ class Reader(Worker):
                     return [], ""
             except (OSError, EOFError) as error:
                 lost = [index for index in _parts(blocks) if not self._verify(index)]
-                return lost or _parts(blocks)[:1], str(error)
+                lost = lost or _parts(blocks)[:1]
+                # The next Read may be of the same parts already, and bring something.
+                self._distrust(lost)
+                return lost, str(error)
             self._changed()
         return _parts(blocks), "the file keeps changing"
 
@@ -106,6 +114,13 @@ class Reader(Worker):
             self._doubtful[index] = 0
             self._doubts -= 1
         return right
+
+    def _distrust(self, parts: list[int]) -> None:
+        """Nothing of these is sent before they have been hashed again."""
+        self._doubtful = self._doubtful or bytearray(self._score.parts)
+        for index in parts:
+            self._doubts += not self._doubtful[index]
+            self._doubtful[index] = 1
 
     def _changed(self) -> None:
         """The file is not as it was: nothing of it is sent before it has been hashed again."""

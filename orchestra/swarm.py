@@ -15,7 +15,7 @@ from orchestra.doorway import MAX_PEERS, Doorway, Links
 from orchestra.downloads import Downloads
 from orchestra.errors import RemoteProtocolError
 from orchestra.geometry import Geometry
-from orchestra.messages import Forget, Inbox, LinkUp, ReadFailed, Received, Write
+from orchestra.messages import Forget, Halves, Inbox, LinkUp, Lost, ReadFailed, Received, Write
 from orchestra.news import News
 from orchestra.peer import STALLED_S, Peer
 from orchestra.pex import Exchange
@@ -71,11 +71,20 @@ class Swarm:
         self.sourced_at_s = now_s
         """When a peer last had something for us."""
         self._writer = writer
+        self._reader = reader
 
     @property
     def complete(self) -> bool:
         """True when there is nothing left to fetch."""
         return self.picker.wants_nothing
+
+    def found(self, right: bytearray, halves: Halves) -> None:
+        """At the start: what is on disk, as Checked has it."""
+        for index, good in enumerate(right):
+            if good:
+                self.picker.mark_have(index)
+        for index, runs in halves.items():
+            self.downloads.resume(index, runs)
 
     # Coming and going
 
@@ -174,11 +183,16 @@ class Swarm:
             self.downloads.fill_all(now_s)
 
     def read_failed(self, message: ReadFailed, now_s: float, *, fetch: bool) -> list[int]:
-        """A Read brought nothing. Which parts we have no more because of it; with `fetch` they come anew."""
+        """A Read brought nothing. Which parts we have no more because of it.
+
+        With `fetch` they come anew, once they are `withdrawn`.
+        """
         lost = [index for index in message.lost if index in self.picker.have]
         for index in lost:
+            self._writer.put(Lost(index))
             if fetch:
-                self.picker.mark_missing(index)
+                self._reader.put(Lost(index))
+                self.picker.mark_lost(index)
             else:
                 self.picker.mark_gone(index)
             for peer in self.peers.values():
@@ -194,8 +208,12 @@ class Swarm:
                 peer.wanted_parts += sum(index in peer.have for index in lost)
                 if not peer.closing:
                     self.conversation.show_interest(peer, now_s)
-            self.downloads.fill_all(now_s)
         return lost
+
+    def withdrawn(self, index: int, now_s: float) -> None:
+        """Nobody reads a lost part any more: who has it may be asked for it."""
+        self.picker.mark_missing(index)
+        self.downloads.fill_all(now_s)
 
     def tick(self, now_s: float) -> None:
         """What has to be done once in a while: dial, snub, drop the silent, keep alive, choke."""

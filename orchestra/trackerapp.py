@@ -8,7 +8,6 @@ X-Forwarded-For and the like are not looked at: a member is where it speaks from
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,7 +15,6 @@ from orchestra import __version__
 from orchestra.announce import AnnounceProblem, parse_announce, parse_scrape
 from orchestra.announcereply import format_answer, format_failure, format_scrape
 from orchestra.tracker import Tracker
-from orchestra.worker import ThreadCrashed
 
 _FRONT_PAGE = (
     f"This is a conductor of Orchestra {__version__}, a BitTorrent tracker.\n"
@@ -33,21 +31,11 @@ REFUSAL = format_failure("too many requests from your address: try again later")
 class TrackerApp:
     """WSGI (PEP 3333)."""
 
-    def __init__(self, tracker: Tracker, report: Callable[[object], None] | None = None) -> None:
-        """`report` gets ThreadCrashed for what nobody expects: the web server would only log it."""
+    def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
-        self._report = report
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
-        try:
-            return self._answer(environ, start_response)
-        except Exception as error:
-            if self._report is not None:
-                self._report(ThreadCrashed(threading.current_thread().name, error))
-            raise
-
-    def _answer(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if environ["REQUEST_METHOD"] != "GET":
             text = "" if environ["REQUEST_METHOD"] == "HEAD" else "Only GET.\n"

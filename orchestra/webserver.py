@@ -9,6 +9,9 @@ however busily it trickles. When too many are open, or the system has no more to
 give, the oldest one that has not asked yet makes room: whoever holds connections
 open keeps out nobody who has something to ask. Who asks too often (throttle.py)
 gets status 429 from the loop, before anything is parsed.
+
+waitress logs an exception that it did not expect, drops the connection, and goes
+on. With us that is a bug, and ends the program: see _Alarm.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import itertools
 import logging
 import re
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,7 +29,7 @@ from typing import Any
 
 from waitress import wasyncore  # type: ignore[import-untyped]
 from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
-from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
+from waitress.channel import ClientDisconnected, HTTPChannel  # type: ignore[import-untyped]
 from waitress.parser import HTTPRequestParser, ParsingError  # type: ignore[import-untyped]
 from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
 from waitress.task import ThreadedTaskDispatcher, WSGITask  # type: ignore[import-untyped]
@@ -33,7 +37,7 @@ from waitress.task import ThreadedTaskDispatcher, WSGITask  # type: ignore[impor
 from orchestra.messages import ThreadEnded
 from orchestra.text import safe
 from orchestra.throttle import Throttle
-from orchestra.worker import Worker
+from orchestra.worker import ThreadCrashed, Worker
 
 HANDLERS = 4
 BACKLOG = 1024
@@ -56,6 +60,8 @@ log = logging.getLogger(__name__)
 class WebServer(Worker):
     """Serves a WSGI application on listening sockets until `stop`; its last word is ThreadEnded.
 
+    A bug in its threads, or in the application, is ThreadCrashed; who asked gets status 500.
+
     `throttle` is asked for each request, and then the server's own; who is refused gets the body
     `refusal`. `beat` is called at least once a second while the server serves.
     """
@@ -73,7 +79,7 @@ class WebServer(Worker):
         super().__init__("webserver", report)
         self._map: dict[int, Any] = {}
         self._open: list[Any] = []
-        self._seldom = _Seldom()
+        self._filters = (_Alarm(report), _Seldom())
         settings = Adjustments(
             sockets=listeners,  # else it would look up an address of its own
             backlog=BACKLOG,
@@ -111,8 +117,8 @@ class WebServer(Worker):
 
     def work(self) -> None:
         """Serve until `stop`; then finish what is being answered, and close everything."""
-        for name in _LOGGERS:
-            logging.getLogger(name).addFilter(self._seldom)
+        for each, name in itertools.product(self._filters, _LOGGERS):
+            logging.getLogger(name).addFilter(each)
         try:
             while self._map:
                 rests = any(server.rests for server in self._servers)
@@ -120,10 +126,10 @@ class WebServer(Worker):
                 wasyncore.loop(timeout=patience_s, use_poll=True, map=self._map, count=1)
         finally:
             self._handlers.shutdown(timeout=_STOP_TIMEOUT_S)
-            for each in (*self._open, *self._map.values()):
-                each.close()
-            for name in _LOGGERS:
-                logging.getLogger(name).removeFilter(self._seldom)
+            for connection in (*self._open, *self._map.values()):
+                connection.close()
+            for each, name in itertools.product(self._filters, _LOGGERS):
+                logging.getLogger(name).removeFilter(each)
         self._report(ThreadEnded(self.name))
 
     def stop(self) -> None:
@@ -259,6 +265,10 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
         self.beat()
         return bool(super().readable()) and not self.rests
 
+    def handle_error(self) -> None:
+        """Whatever it is, nobody would be let in any more: it ends the loop's thread."""
+        raise  # noqa: PLE0704 - called where the exception is handled
+
     def handle_accept(self) -> None:
         """Let in all who wait, within reason."""
         for _ in range(ACCEPTED_A_ROUND):
@@ -289,6 +299,24 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
         if not self._starved:
             self._starved = True
             log.warning("cannot let anybody in for now: %s", error.strerror or error)
+
+
+class _Alarm(logging.Filter):
+    """Reports what waitress says while it handles an exception that no stranger can be blamed for.
+
+    It does so in its loop, its handler threads, and where it sends or closes something, and nowhere else
+    can one learn of it. An OSError is the network's, or the client's.
+    """
+
+    def __init__(self, report: Callable[[object], None]) -> None:
+        super().__init__()
+        self._report = report
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, OSError | ClientDisconnected):
+            self._report(ThreadCrashed(threading.current_thread().name, error))
+        return bool(super().filter(record))
 
 
 class _Seldom(logging.Filter):

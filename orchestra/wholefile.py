@@ -24,6 +24,8 @@ class WholeFile:
         self._prefix_parts = 0
         self._digested_bytes = 0
         self._rechecked = False
+        self._lost_since = False
+        """Whether a part was lost since each was to be hashed again."""
         self.final = False
         """It has its name, or is about to get it: nobody may write into it any more."""
         self.damage: StorageError | None = None
@@ -49,19 +51,25 @@ class WholeFile:
         if self._rechecked:
             raise _line_3_is_wrong()
         # Before line 3 is to blame: what was right once may have gone bad on the disk since.
-        self._rechecked = True
+        self._rechecked, self._lost_since = True, False
         return Recheck()
 
     def rechecked(self, right: bytearray) -> list[int]:
-        """Each part was hashed again: those that are not right any more. Raises ScoreError if all are."""
+        """Each part was hashed again: those that are not right any more; the digest begins anew.
+
+        Raises ScoreError if all are right. Not if the reader has found a wrong one meanwhile, which may even
+        have come anew: then the whole was wrong because of that.
+        """
         lost = [index for index, good in enumerate(right) if not good and index in self._have]
-        if not lost:
+        if not lost and not self._lost_since:
             raise _line_3_is_wrong()
+        self._prefix_parts = self._digested_bytes = 0
         return lost
 
     def lost(self, indices: list[int]) -> str:
         """These parts, at least one, are not right any more; what to tell the user, if it is news."""
         if not self.final:
+            self._lost_since = True
             self._prefix_parts = min(self._prefix_parts, *indices)
             self._digested_bytes = self._prefix_parts * self._geometry.part_size_bytes
             return ""

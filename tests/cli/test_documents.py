@@ -44,6 +44,7 @@ ELSEWHERE = {
     "python3 run.py test": ".ci/run",
     # An hour; what it runs is in tests/faults, which `test` runs, and in tests/soak.
     "python3 run.py soak": "tests/unit/test_run.py",
+    "python3 run.py fuzz": "tests/unit/test_run.py",
     "python3 run.py fuzz 600": "tests/unit/test_run.py",
     "python3 run.py test tests/unit/test_picker.py -x": "tests/unit/test_run.py",
     # run.py makes an environment by these, and its own tests count on it.

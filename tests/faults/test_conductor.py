@@ -10,8 +10,9 @@ import queue
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from waitress import server as waitress_server  # type: ignore[import-untyped]
@@ -28,6 +29,7 @@ from orchestra.trackerapp import REFUSAL, TrackerApp
 from orchestra.trackerclient import Exchange, TrackerError
 from orchestra.wakeful import WakefulClock
 from orchestra.webserver import WebServer
+from orchestra.worker import ThreadCrashed
 from tests.figures import note
 
 PATIENCE_S = 20.0
@@ -216,6 +218,52 @@ def test_a_system_without_threads_to_give_is_told_at_the_start_and_nothing_is_le
         WebServer(TrackerApp(Tracker(120)), listeners, print)
     for listener in listeners:
         listener.close()
+
+
+# Bugs
+
+
+def test_a_bug_is_a_500_without_a_traceback_is_reported_and_the_log_has_it_a_few_times(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        raise RuntimeError("a bug")
+
+    reports: queue.SimpleQueue[object] = queue.SimpleQueue()
+    listeners = netutils.listen("127.0.0.1", 0)
+    server = WebServer(broken, listeners, reports.put)
+    server.start()
+    times = 2 * webserver.LOGGED_A_PLACE
+    for _ in range(times):
+        reply = ask(netutils.address_of(listeners[0].getsockname()), request_of(query(7000)))
+        assert b" 500 " in reply
+        assert b"a bug" not in reply
+    server.stop()
+    server.join(PATIENCE_S)
+    for _ in range(times):
+        crash = reports.get(timeout=PATIENCE_S)
+        assert isinstance(crash, ThreadCrashed)
+        assert (crash.name[:9], str(crash.error)) == ("waitress-", "a bug")
+    assert reports.get(timeout=PATIENCE_S) == ThreadEnded("webserver")
+    assert len([record for record in caplog.records if record.exc_info]) == webserver.LOGGED_A_PLACE
+
+
+@pytest.mark.parametrize("wreck", [ConnectionResetError, TimeoutError])
+def test_what_the_network_does_to_a_connection_ends_it_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, wreck: type[OSError]
+) -> None:
+    received = webserver._Channel.received
+    left = [1]
+
+    def once(channel: webserver._Channel, data: bytes) -> bool:
+        if left and left.pop():
+            raise wreck("no route to host")
+        return received(channel, data)
+
+    monkeypatch.setattr(webserver._Channel, "received", once)
+    with serving() as address:
+        assert ask(address, request_of(query(7000))) == b""
+        assert b" 200 " in ask(address, request_of(query(7000)))
 
 
 # Clocks

@@ -113,12 +113,23 @@ def test_the_same_seed_makes_the_same_inputs_and_another_one_others() -> None:
 
 def test_an_input_that_is_always_slow_is_a_finding() -> None:
     def slow(_: bytes) -> str:
-        time.sleep(0.015)
+        start_s = time.thread_time()
+        while time.thread_time() - start_s < 0.015:
+            pass
         return "slow"
 
     run = fuzz(Target("slow", slow, lambda rng: rng.randbytes(3)), 1, inputs=2)
     assert run.finding is not None
     assert "TooSlow" in run.finding.what
+
+
+def test_time_in_which_the_processor_does_something_else_is_none_of_an_input() -> None:
+    def waits(_: bytes) -> str:
+        time.sleep(0.015)
+        return "waits"
+
+    run = fuzz(Target("waits", waits, lambda rng: rng.randbytes(3)), 1, inputs=2)
+    assert run.finding is None
 
 
 def test_what_is_shrunk_still_makes_the_same_mistake() -> None:

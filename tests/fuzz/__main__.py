@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import logging
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.fuzz.engine import find, fuzz, save, shrink
+from orchestra.addresses import _HOSTS, can_dial, is_loopback, within_reach
+from tests.fuzz import table
+from tests.fuzz.engine import Run, find, fuzz, save, shrink
 from tests.fuzz.registry import TARGETS
 
 INPUTS = 1_000_000
@@ -25,6 +29,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--only", metavar="TARGET", action="append", choices=TARGETS, help=", ".join(TARGETS))
     parser.add_argument("--inputs", type=int, default=INPUTS, help=f"for each parser (default: {INPUTS})")
     parser.add_argument("--replay", metavar="FILE", type=Path, help="try this input alone; needs --only")
+    parser.add_argument("--write", action="store_true", help="put the figures into docs/faults.md")
     options = parser.parse_args(argv)
     names = options.only or list(TARGETS)
     if options.replay is not None:
@@ -32,15 +37,25 @@ def main(argv: list[str]) -> int:
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
     print(f"seed {seed} (--seed {seed} makes the same inputs again)", flush=True)
     seconds = options.seconds / len(names) if options.seconds else None
-    return max(run(name, seed, options.inputs, seconds) for name in names)
+    return max(
+        run(name, seed, options.inputs, seconds, write=table.write if options.write else None)
+        for name in names
+    )
 
 
-def run(name: str, seed: int, inputs: int, seconds: float | None) -> int:
-    """Fuzz one target and print its line; 1 for a finding, which is shrunk, saved and shown."""
+def run(
+    name: str, seed: int, inputs: int, seconds: float | None, write: Callable[[Run], None] | None = None
+) -> int:
+    """Fuzz one target and print its line; 1 for a finding, which is shrunk, saved and shown.
+
+    Without one, `write` gets the figures.
+    """
     target = TARGETS[name]
     done = fuzz(target, seed, inputs=None if seconds else int(inputs * target.share), seconds=seconds)
     print(done.line(), flush=True)
     if done.finding is None:
+        if write is not None:
+            write(done)
         return 0
     path = save(target, done.finding, FOUND)
     shrunk = shrink(target, done.finding)
@@ -60,6 +75,16 @@ def replay(name: str, path: Path) -> int:
     return 1 if found else 0
 
 
+def fill_caches() -> None:
+    """What is known of addresses is kept, some megabytes of it: else they would look like a leak."""
+    for number in range(_HOSTS):
+        host = str(ipaddress.ip_address((0x2001_0DB8 << 96) + number))
+        can_dial((host, 1))
+        is_loopback(host)
+        within_reach(host, (host, 1))
+
+
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)  # strangers can cause any number of lines
+    fill_caches()
     sys.exit(main(sys.argv[1:]))

@@ -79,7 +79,7 @@ def check_sequence(data: bytes) -> str:
             stage.caller()
             stage.link_up()
             _peer_opens(stage)
-    while choices.more:
+    while choices.more and not stage.ended:
         move(stage, choices(256))
         stage.check()
     stage.check_books()
@@ -121,10 +121,15 @@ def _peer_opens(stage: Stage) -> None:
 
 def _peer_takes(stage: Stage) -> None:
     """A peer wants parts, waits for a turn to be unchoked, asks, and gets some of it or not."""
+    if not any(link.state == "up" for link in stage.links.values()):
+        stage.caller()
+        stage.link_up()
     link = stage.some_link("up")
-    if link is None:
+    swarm = stage.orchestrator.swarm
+    peer = None if link is None else swarm.peers.get(link.key)
+    if link is None or peer is None or (not swarm.picker.have.count and stage.choose(32) < 31):
         return
-    if stage.choose(2):
+    if peer.choked and stage.choose(8) < 7:
         stage.say(link, Interested())
         stage.wait(1.0)
     # The tick may have ended it all, but not the connection: its last word has not come.

@@ -36,14 +36,17 @@ from orchestra.messages import (
     LinkUp,
     ListenFailed,
     Listening,
+    Lost,
     PartsWritten,
     Quit,
     Read,
     ReadFailed,
     Received,
+    Recheck,
     Stop,
     ThreadEnded,
     Watch,
+    Withdrawn,
     Write,
 )
 from orchestra.orchestrator import STOPPING_S, Orchestrator, Phase, Ports, Task
@@ -74,6 +77,7 @@ HOSTS = ("10.0.0.1", "10.0.0.2", "192.0.2.7", "127.0.0.1", "2001:db8::1", "10.0.
 THREADS = ("listener", "writer", "reader", "digest", "announcer")
 OUR_ID = b"-OR0100-ourselves---"
 SHA1 = bytes(range(20))
+_MAY_BE_READ = (PartState.HAVE, PartState.LOST, PartState.GONE)
 _IS_HAVE = bytes(state == PartState.HAVE for state in range(256))
 BOOKS_AFTER = 4
 _MEMORY = memoryview(bytes(8 * BLOCK_BYTES))
@@ -309,12 +313,22 @@ class Stage:
                 if up_to_bytes == self.geometry.size_bytes and not self.failed:
                     wrong = self.choose(16) == 15
                     self.tell(Digested(bytes(20) if wrong else SHA1))
+            case Recheck():
+                if not self.failed:
+                    self._recheck()
             case Install():
                 if not self.failed:
                     self.tell(Installed("piece.bin"))
             case Stop():
                 self.tell(ThreadEnded("digest"))
                 self.tell(ThreadEnded("writer"))
+
+    def _recheck(self) -> None:
+        have = self.orchestrator.swarm.picker.have
+        bad = [index for index in have.indices() if self.choose(8) == 7]
+        self._lost.update(bad)
+        right = bytearray(index in have and index not in bad for index in range(self.geometry.parts))
+        self.tell(Checked(right, installed=False))
 
     def _write(self, runs: list[Blocks]) -> None:
         good: list[int] = []
@@ -348,6 +362,9 @@ class Stage:
         if isinstance(message, Stop):
             self.tell(ThreadEnded("reader"))
             return
+        if isinstance(message, Lost):
+            self.tell(Withdrawn(message.index))
+            return
         if isinstance(message, Watch):
             return
         assert isinstance(message, Read)
@@ -360,7 +377,7 @@ class Stage:
             assert 0 < length <= BLOCK_BYTES
             assert begin + length <= self.geometry.part_length(index)
         link = self.links.get(message.key)
-        if gone or self.choose(40) == 39:
+        if gone or self.choose(12) == 11:
             lost = gone or ([message.blocks[0][0]] if self.choose(2) else [])
             self._lost.update(lost)
             self.tell(ReadFailed(message.key, message.blocks, lost, "bad sector"))
@@ -488,6 +505,9 @@ class Stage:
         swarm = self.orchestrator.swarm
         picker = swarm.picker
         states = picker._states
+        for message in self.reader:
+            for index, _, _ in message.blocks if isinstance(message, Read) else ():
+                assert states[index] in _MAY_BE_READ, "a part may be written that is about to be read"
         assert bytes(index in picker.have for index in range(len(states))) == states.translate(_IS_HAVE)
         rarities = [0] * len(states)
         for peer in swarm.peers.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +42,12 @@ def outcome(error: BaseException) -> str:
     """A word for a documented error: by which lines of the code it came about, whatever it says."""
     lines, trace = [], error.__traceback__
     while trace is not None:
-        lines.append(f"{Path(trace.tb_frame.f_code.co_filename).stem}:{trace.tb_lineno}")
+        lines.append(f"{_stem(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}")
         trace = trace.tb_next
     earlier = f" after {outcome(error.__context__)}" if error.__context__ is not None else ""
     return f"{type(error).__name__} {' '.join(lines[1:])}{earlier}"
+
+
+@functools.cache
+def _stem(path: str) -> str:
+    return Path(path).stem

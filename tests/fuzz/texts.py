@@ -339,5 +339,5 @@ TEXTS = (
     Target("names", check_names, make_name_text, (*HOSTS, b"CON", b"..", b"/", b"[", b"]", b"::", b"%"), 300),
     Target("humans", check_humans, make_size_text, SIZES, 64),
     Target("values", check_values, make_value, (*SIZES, *HOSTS, b"%", b":", b",", b"e", b"nan", b"inf"), 300),
-    Target("options", check_options, make_command_line, (*OPTIONS, *SIZES, *HOSTS, b"\0"), 1024, share=0.1),
+    Target("options", check_options, make_command_line, (*OPTIONS, *SIZES, *HOSTS, b"\0"), 1024),
 )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import random
 import socket
+import sys
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 from urllib.parse import quote_from_bytes
 
 from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
-from waitress.task import WSGITask  # type: ignore[import-untyped]
 
 import netutils
 from orchestra import bencode
@@ -27,10 +28,11 @@ from orchestra.announcereply import (
     format_failure,
     parse_reply,
 )
+from orchestra.throttle import Throttle
 from orchestra.tracker import Tracker
 from orchestra.trackerapp import TrackerApp
 from orchestra.trackerclient import Exchange, TrackerError
-from orchestra.webserver import MAX_HEADER_BYTES, _Parser
+from orchestra.webserver import MAX_HEADER_BYTES, _Channel, _Gate
 from tests.fuzz.target import Target, outcome
 
 QUERY = AnnounceQuery(bytes(range(20)), b"-OR0100-abcdefghijkl", 6881, 1, 2, 3, "started", 50)
@@ -217,16 +219,58 @@ def make_reply(rng: random.Random) -> bytes:
 # HTTP: what the conductor is asked
 
 
-class _Channel:
-    """What waitress' task asks of its connection."""
+class _Socket:
+    """A connection as waitress sees it: what it sends is kept."""
 
-    class server:  # noqa: N801 - its name there
-        adj = Adjustments(ident=None, max_request_header_size=MAX_HEADER_BYTES, max_request_body_size=1)
-        effective_port = 9999
-        server_name = "conductor"
+    def __init__(self) -> None:
+        self.sent = b""
 
-    addr = ("10.0.0.1", 40_000)
-    check_client_disconnected = None
+    def send(self, data: bytes) -> int:
+        self.sent += data
+        return len(data)
+
+    def getsockopt(self, *_: int) -> int:
+        return 65536
+
+    def setblocking(self, *_: object) -> None:
+        """It never waits."""
+
+    def fileno(self) -> int:
+        return 7
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Alarmed:
+    """The log of a connection. waitress writes there what it did not expect, and goes on: we do not."""
+
+    @staticmethod
+    def info(*_: object) -> None:
+        error = sys.exc_info()[1]
+        if error is not None:
+            raise error
+
+    exception = warning = error = log = info
+
+
+class _Server:
+    """What a connection and its task ask of the server."""
+
+    adj = Adjustments(ident=None, max_request_header_size=MAX_HEADER_BYTES, max_request_body_size=1)
+    effective_port = 9999
+    server_name = "conductor"
+
+    def __init__(self) -> None:
+        self.application = TrackerApp(Tracker(10, clock=_Clock()))
+        self.gate = _Gate(Throttle(), b"")
+        self.gate.admits = lambda host: True  # type: ignore[method-assign]
+        self.active_channels: dict[int, _Channel] = {}
+        self.waiting: list[_Channel] = []
+        self.add_task = self.waiting.append
+
+    def pull_trigger(self) -> None:
+        """Nobody sleeps."""
 
 
 class _Clock:
@@ -239,35 +283,43 @@ class _Clock:
 
 
 @cache
-def _application() -> TrackerApp:
-    return TrackerApp(Tracker(10, clock=_Clock()))
+def _server() -> _Server:
+    return _Server()
 
 
 def check_request(data: bytes) -> str:
-    """A request as bytes, in pieces: an error that waitress answers, or an answer of ours: 2xx, 4xx."""
+    """What a connection sends, in pieces, and all that the web server does with it: answers, and no crash."""
     piece_bytes = max(1 + data[0], len(data) // 32) if data else 1
-    parser = _Parser(_Channel.server.adj)
-    position = 1
-    while position < len(data) and not parser.completed:
-        consumed = parser.received(data[position : position + piece_bytes])
-        assert consumed > 0 or parser.completed, "no headway"
-        position += consumed
-    try:
-        if not parser.completed:
-            return "not whole"
-        if parser.empty:
-            return "empty"
-        if parser.error is not None:
-            status, _, _ = parser.error.to_response()
-            assert status[0] in "45"
-            return f"{status} {parser.error.body[:12]}"
-        started: list[str] = []
-        environ: dict[str, Any] = WSGITask(_Channel, parser).get_environment()
-        body = b"".join(_application()(environ, lambda status, _headers: started.append(status)))
-        [status] = started
-        return f"{status[:3]} {body[:30]!r}" if status[0] == "4" else f"{status[:3]} {body[:4]!r}"
-    finally:
-        parser.close()
+    server, sock = _server(), _Socket()
+    channel = _Channel(server, sock, ("10.0.0.1", 40_000), server.adj, {})  # type: ignore[arg-type]
+    channel.logger = _Alarmed()
+    for position in range(1, len(data), piece_bytes):
+        if not channel.readable():
+            break
+        channel.received(data[position : position + piece_bytes])
+        while server.waiting:
+            server.waiting.pop().service()
+        if channel.writable():
+            channel.handle_write()
+    open_still = channel.connected
+    channel.handle_close()
+    assert not server.active_channels
+    return " ".join([*_answers(sock.sent), "open" if open_still else "closed"])
+
+
+def _answers(sent: bytes) -> Iterator[str]:
+    """Each answer, all of it."""
+    while sent:
+        head, end, rest = sent.partition(b"\r\n\r\n")
+        assert end
+        first, *lines = head.split(b"\r\n")
+        version, status, _ = first.split(b" ", 2)
+        assert version in (b"HTTP/1.0", b"HTTP/1.1")
+        assert status in (b"100", b"200") or status[:1] in b"45"
+        length_bytes = sum(int(line[15:]) for line in lines if line.startswith(b"Content-Length:"))
+        assert len(rest) >= length_bytes
+        body, sent = rest[:length_bytes], rest[length_bytes:]
+        yield f"{status!r} {body[: 4 if status == b'200' else 30]!r}"
 
 
 def make_request(rng: random.Random) -> bytes:
@@ -281,7 +333,15 @@ def make_request(rng: random.Random) -> bytes:
         + rng.choice((b"0", b"1"))
     ]
     lines += rng.choices(
-        (b"Host: a", b"Content-Length: 1", b"Accept: */*", b"Connection: close"), k=rng.randrange(4)
+        (
+            b"Host: a",
+            b"Content-Length: 1",
+            b"Accept: */*",
+            b"Connection: close",
+            b"Expect: 100-continue",
+            b"Transfer-Encoding: chunked",
+        ),
+        k=rng.randrange(4),
     )
     return (
         bytes([rng.choice((255, 255, 0, rng.randrange(256)))])

@@ -295,7 +295,7 @@ def make_pex(rng: random.Random) -> bytes:
 
 WIRES = (
     Target("decoder", check_decoder, make_stream, (*OPENINGS, KEEP_ALIVE), 2048),
-    Target("landing", check_landing, make_script, (), 24, share=0.05),
+    Target("landing", check_landing, make_script, (), 24),
     Target(
         "handshake",
         check_handshake,

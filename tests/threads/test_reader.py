@@ -15,7 +15,7 @@ import pytest
 
 from orchestra import reader as reader_module
 from orchestra.checking import part_is_right
-from orchestra.messages import Notice, Read, ReadFailed, Stop, ThreadEnded, Watch
+from orchestra.messages import Lost, Notice, Read, ReadFailed, Stop, ThreadEnded, Watch, Withdrawn
 from orchestra.reader import Reader
 from orchestra.score import Score
 from orchestra.shipment import Shipment
@@ -124,11 +124,13 @@ def test_an_outbox_that_refuses_costs_no_memory(desk: Desk) -> None:
 def test_a_file_that_has_become_shorter_is_reported_and_nothing_is_sent(desk: Desk) -> None:
     os.truncate(desk.path, PART_BYTES)
     outbox = Outbox()
+    reasons = []
     for _ in range(3 * BUFFERS):
         desk.ask(outbox, (2, 0, 100), (0, 0, 100))
         failed = desk.reports.next(ReadFailed)
         assert (failed.key, failed.lost) == (7, [2])
-        assert "ends at byte" in failed.reason
+        reasons.append(failed.reason)
+    assert "ends at byte" in reasons[0]
     assert outbox.came.empty()
     desk.ask(outbox, (0, 0, 100))
     assert b"".join(outbox.next().slots) == messages((0, 0, 100))
@@ -259,6 +261,46 @@ def test_a_read_that_fails_though_each_part_is_right_still_ends(
     monkeypatch.setattr(Storage, "read", once)
     desk.ask(Outbox(), (1, 0, 100), (2, 0, 100))
     assert desk.reports.next(ReadFailed).lost == [1]
+
+
+@pytest.mark.fault("D4")
+def test_what_could_not_be_read_once_is_hashed_before_a_read_that_waits_already_brings_something(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(desk, 1)
+    verified = count_verified(monkeypatch)
+    read = Storage.read
+    left = [1]
+
+    def once(storage: Storage, views: list[memoryview], offset: int) -> None:
+        if left and left.pop():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        read(storage, views, offset)
+
+    monkeypatch.setattr(Storage, "read", once)
+    outbox = Outbox()
+    for blocks in ([(1, 0, 100)], [(1, 650, 100)], [(2, 0, 100)]):
+        desk.ask(outbox, *blocks)
+    assert [desk.reports.next(ReadFailed).lost for _ in range(2)] == [[1], [1]]
+    assert b"".join(outbox.next().slots) == messages((2, 0, 100))
+    assert verified == [1, 1]
+
+
+def test_a_lost_part_is_withdrawn_behind_what_was_asked_for_before_and_not_trusted_afterwards(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified = count_verified(monkeypatch)
+    outbox = Outbox()
+    desk.ask(outbox, (3, 0, 100))
+    for _ in range(2):
+        desk.reader.inbox.put(Lost(3))
+        assert desk.reports.next(Withdrawn) == Withdrawn(3)
+    assert not outbox.came.empty(), "what was read before is under way"
+    outbox.next().give_back()
+    for _ in range(2):
+        desk.ask(outbox, (3, 0, 100))
+        outbox.next().give_back()
+    assert verified == [3]
 
 
 def test_the_last_word_follows_what_was_asked_for_before(desk: Desk) -> None:

@@ -44,6 +44,8 @@ from orchestra.messages import (
     Recheck,
     Stop,
     ThreadEnded,
+    Watch,
+    Withdrawn,
     Write,
 )
 from orchestra.orchestrator import STOPPING_S, Orchestrator, Phase, Ports, Task
@@ -51,6 +53,7 @@ from orchestra.peer import Peer
 from orchestra.wire import (
     BLOCK_BYTES,
     BitfieldReceived,
+    Blocks,
     Extended,
     Handshake,
     Haves,
@@ -846,11 +849,40 @@ def test_a_part_that_goes_bad_during_a_download_is_withdrawn_and_comes_anew() ->
     assert stage.writer.take() == [Lost(0)]
     assert 0 not in stage.it.swarm.picker.have
     assert not any(isinstance(message, Notice) for message in stage.main)
+    assert not peer.outstanding & {0, 1}, "a Read of it may still wait at the reader"
+    assert stage.reader.take() == [Lost(0)]
+    stage.tell(Withdrawn(0))
+    assert peer.outstanding >= {0, 1}
     stage.deliver_all(peer)
     stage.tell(PartsWritten([0], []))
     assert stage.digests() == [Digest(2 * PART_BYTES)]
     stage.tell(PartsWritten([2], []))
     assert stage.digests() == [Digest(len(DATA))]
+
+
+@pytest.mark.fault("D4")
+def test_nothing_is_written_over_a_part_while_a_read_of_it_waits() -> None:
+    """The second Read of a part whose first one failed would send whatever its next source has sent."""
+    stage = Stage()
+    stage.begin(0, 1)
+    stage.answer(SEEDER)
+    source = stage.seeder()
+    stage.tell(Accepted(object(), ("10.0.0.9", 5000)))
+    leecher = stage.shake(max(stage.links.made), b"a-leecher-a-leecher-")
+    stage.hear(leecher, Interested())
+    stage.wait(1.0)
+    for begin in (0, BLOCK_BYTES):
+        stage.hear(leecher, Requests([(0, begin, BLOCK_BYTES)]))
+    first, second = stage.reader.take()
+    stage.tell(ReadFailed(leecher.key, first.blocks, [0], "bad sector"))
+    stage.writer.clear()
+    wrong = Blocks(0, PART_BYTES, [memoryview(bytes(PART_BYTES))])
+    stage.hear(source, wrong, buffer=CountingBuffer())
+    assert stage.writer.take() == [], f"{second} has still to be read"
+    assert stage.reader.take() == [Lost(0)]
+    stage.tell(ReadFailed(leecher.key, second.blocks, [0], "they are not right any more"), Withdrawn(0))
+    stage.hear(source, wrong, buffer=CountingBuffer())
+    assert [type(message) for message in stage.writer.take()] == [Write]
 
 
 def test_a_digest_of_what_has_gone_bad_since_installs_nothing() -> None:
@@ -868,9 +900,49 @@ def test_a_recheck_that_finds_a_bad_part_fetches_it_and_blames_nobody() -> None:
     stage.writer.clear()
     link_of(peer).said()
     stage.tell(Checked(bytearray([1, 0, 1]), installed=False))
-    assert stage.writer.take() == [Lost(1)]
+    assert stage.writer.take() == [Lost(1), Digest(PART_BYTES)]
     assert stage.it.phase is Phase.ACTIVE
+    stage.tell(Withdrawn(1))
     assert stage.it.swarm.picker.missing == 1
+
+
+def test_while_every_part_is_hashed_again_none_is_served_on_trust() -> None:
+    stage = Stage()
+    stage.download()
+    stage.reader.clear()
+    stage.tell(Digested(bytes(20)))
+    assert stage.reader.take() == [Watch(bytearray(b"\1" * PARTS))]
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_part_that_is_lost_while_every_part_is_hashed_again_explains_the_whole(back: bool) -> None:
+    stage = Stage()
+    stage.download()
+    stage.tell(Digested(bytes(20)))
+    stage.tell(ReadFailed(99, [(1, 0, 5)], [1], "they are not right any more"), Withdrawn(1))
+    stage.tell(Accepted(object(), ("10.0.0.9", 5000)))
+    other = stage.shake(max(stage.links.made), b"a-seeder-a-seeder-ab")
+    stage.hear(other, BitfieldReceived(full_bitfield(PARTS).to_wire()), Unchoke())
+    stage.deliver_all(other)
+    if back:
+        stage.tell(PartsWritten([1], []))
+    stage.writer.clear()
+    stage.tell(Checked(bytearray([1, back, 1]), installed=False))
+    assert stage.it.phase is Phase.ACTIVE
+    if not back:
+        stage.tell(PartsWritten([1], []))
+    assert stage.digests()[-1] == Digest(len(DATA)), "the writer has begun anew"
+    stage.tell(Digested(SHA1))
+    assert stage.writer.take() == [Install()]
+
+
+def test_what_is_withdrawn_while_it_stops_is_not_fetched() -> None:
+    stage = Stage()
+    stage.begin(0, 1)
+    stage.answer(SEEDER)
+    peer = stage.seeder()
+    stage.tell(ReadFailed(99, [(0, 0, 5)], [0], "it is gone"), Quit("q"), Withdrawn(0))
+    assert not peer.outstanding & {0, 1}
 
 
 def test_a_peer_that_takes_a_part_back_is_not_asked_for_it_any_more() -> None:
