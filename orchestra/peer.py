@@ -138,8 +138,8 @@ class Peer:
     """How many blocks it has asked for."""
     cancels: int = 0
     """How many of these it has taken back."""
-    refusals: int = 0
-    """Requests that were dropped or rejected since it was last sent something."""
+    in_vain: int = 0
+    """Its requests that changed nothing, less what it was excused for taking something in."""
     batch_blocks: int = 4
     """How many blocks to read and send at once: a fraction of a second of this peer's speed."""
     batch_sent_at_s: float = 0.0

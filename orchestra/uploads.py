@@ -29,8 +29,10 @@ from orchestra.wire import BlockSpan, encode_rejects
 
 MAX_ASKED = 500
 """Requests of one peer that may wait; we say so in the extension handshake (`reqq`)."""
-MAX_REFUSALS = 2000
-"""Requests that are refused in a row, nothing sent in between, before a peer is closed."""
+MAX_IN_VAIN = 2000
+"""Requests that change nothing (refused, made twice, taken back) before a peer is closed."""
+EXCUSED_IN_VAIN = 100
+"""So many of them are forgotten for each batch that a peer has taken in: a few are no harm."""
 MAX_BATCH_BLOCKS = MAX_BLOCKS
 LEAST_BATCH_BLOCKS = 1
 QUICK_S = 0.05
@@ -83,8 +85,9 @@ class Uploads:
         """`peer` requests blocks. Raises RemoteProtocolError for one that cannot be.
 
         A choked peer's requests are dropped (BEP 3): it may not have heard yet.
-        What exceeds MAX_ASKED is dropped as well. Who speaks BEP 6 gets what it
-        was granted even then, and hears of each request that is dropped.
+        What exceeds MAX_ASKED is dropped as well, and a block that waits already
+        waits once. Who speaks BEP 6 gets what it was granted even then, and hears
+        of each request that is dropped. Who asks in vain on and on is closed.
         """
         unheld = self._geometry.first_unheld(blocks)
         if unheld is not None:
@@ -98,22 +101,14 @@ class Uploads:
             admitted = [block for block in blocks if block[0] in self._have]
         if peer.choked:
             admitted = [] if peer.fast is None else peer.fast.admit(admitted, peer.have.count)
-        admitted = admitted[: MAX_ASKED - len(peer.asked)]
-        peer.asked.update(dict.fromkeys(admitted))
+        waiting = len(peer.asked)
+        peer.asked.update(dict.fromkeys(admitted[: MAX_ASKED - waiting]))
         peer.requests += len(blocks)
-        if len(admitted) < len(blocks):
-            self._refuse(peer, blocks, now_s)
+        in_vain = len(blocks) - (len(peer.asked) - waiting)
+        if in_vain:
+            _count_in_vain(peer, in_vain)
+            _reject(peer, blocks, now_s)
         self.serve(peer, now_s)
-
-    @staticmethod
-    def _refuse(peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
-        """Those of `blocks` that were not admitted get a reject, where BEP 6 is agreed on."""
-        refused = [block for block in blocks if block not in peer.asked]
-        peer.refusals += len(refused)
-        if peer.refusals > MAX_REFUSALS:
-            raise RemoteProtocolError("too many requests that were refused")
-        if peer.fast is not None:
-            peer.say(encode_rejects(refused), now_s)
 
     def cancelled(self, peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
         """`peer` no longer wants these; what the reader has been given is sent all the same.
@@ -124,6 +119,7 @@ class Uploads:
         if peer.cancels > peer.requests + MAX_ASKED:
             raise RemoteProtocolError("cancels of what was not asked for")
         dropped = [block for block in blocks if peer.asked.pop(block, False) is None]
+        _count_in_vain(peer, len(dropped))
         if peer.fast is not None and dropped:
             peer.say(encode_rejects(dropped), now_s)
 
@@ -157,7 +153,7 @@ class Uploads:
         peer.reading_bytes -= payload_bytes
         peer.up.add(payload_bytes, now_s)
         self._rate.add(payload_bytes, now_s)
-        peer.refusals = 0
+        peer.in_vain = max(0, peer.in_vain - EXCUSED_IN_VAIN)
         took_s = now_s - peer.batch_sent_at_s
         peer.batch_sent_at_s = now_s
         if took_s < QUICK_S:
@@ -273,3 +269,21 @@ class Uploads:
             del peer.asked[block]
         if dropped:
             peer.say(encode_rejects(dropped), now_s)
+
+
+def _count_in_vain(peer: Peer, requests: int) -> None:
+    """So many more of its requests came to nothing. Raises RemoteProtocolError when that is a flood.
+
+    Each costs us time, and costs it nothing. Honest peers make a few: when a choke crosses what they ask,
+    when they lose patience and ask again, when somebody else was faster.
+    """
+    peer.in_vain += requests
+    if peer.in_vain > MAX_IN_VAIN:
+        raise RemoteProtocolError("too many requests in vain")
+
+
+def _reject(peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
+    """Those of `blocks` that were not admitted get a reject, where BEP 6 is agreed on."""
+    refused = [] if peer.fast is None else [block for block in blocks if block not in peer.asked]
+    if refused:
+        peer.say(encode_rejects(refused), now_s)
