@@ -166,6 +166,7 @@ class Conversation:
             self._got_haves(peer, said.beyond(peer.have), now_s)
             return
         peer.have = said
+        peer.began_parts = said.count
         peer.counted = not peer.have.complete
         if peer.counted:
             self._picker.count_peer(peer.have)

@@ -82,6 +82,8 @@ class Peer:
     choking_us: bool = True
     interesting: bool = False
     """We have told it that we are interested."""
+    began_parts: int = 0
+    """How many parts it had when it came."""
     wanted_parts: int = 0
     """How many of its parts we do not have yet; only kept while it is partial."""
     engaged: bool = False

@@ -57,6 +57,14 @@ TRUSTED_BYTES = 1 << 20
 """What a peer gets of us before we look at what it gives."""
 FAIR_RETURN = 20
 """Who has given us less than this part of what it got has its turn when nobody else wants one."""
+SILENT_BYTES = 256 << 10
+"""What a peer gets of a complete member before that looks at what it shows of it."""
+SHOWN_BYTES = 256 << 10
+"""What a part stands for that it shows, at least: it shows some of many small ones."""
+SILENT_SHARE = 3
+"""Of what a complete member gives while others wait, those who show nothing get one part in so many."""
+MAX_FAVOUR_BYTES = 1 << 20
+"""No more than this is made up for, so that what was given long ago does not count."""
 
 
 class Uploads:
@@ -73,6 +81,8 @@ class Uploads:
         """Peers to whom something is on its way."""
         self._given_times = array("I", bytes(4 * geometry.parts))
         """How often each part was given to anybody."""
+        self._favour_bytes = 0
+        """What those who show nothing got beyond their share. Above 0 the others come first."""
         self._lost: set[int] = set()
         """Parts that we had: peers may go on asking for them, since they cannot all be told."""
 
@@ -211,8 +221,9 @@ class Uploads:
         """The key of the peer whose turn it is: half through a part, or asking for what we gave least."""
         if len(self._waiting) == 1:
             return next(iter(self._waiting))
-        waiting = [item for item in self._waiting.items() if not self._rides_free(item[1])]
-        waiting = waiting or list(self._waiting.items())
+        waiting = list(self._waiting.items())
+        if not self._have.complete or self._favour_bytes > 0:
+            waiting = [item for item in waiting if not self._rides_free(item[1])] or waiting
         first, longest = waiting[0]
         if now_s - longest.waiting_since_s >= PATIENCE_S:
             return first
@@ -226,13 +237,22 @@ class Uploads:
         return best
 
     def _rides_free(self, peer: Peer) -> bool:
-        """True for one that took much of us and gave us next to nothing, while we need something."""
+        """True for one that took much of us and gave us next to nothing, while we need something.
+
+        Once we need nothing: for one that shows less than half of what it took. Who takes part in a swarm
+        says what it has, since others want to know.
+        """
         taken_bytes = peer.up.total_bytes
-        return (
-            taken_bytes >= TRUSTED_BYTES
-            and FAIR_RETURN * peer.down.total_bytes < taken_bytes
-            and not self._have.complete
-        )
+        if self._have.complete:
+            shown_parts = peer.have.count - peer.began_parts
+            shown_bytes = shown_parts * max(SHOWN_BYTES, self._geometry.part_size_bytes)
+            return 2 * shown_bytes + SILENT_BYTES < taken_bytes
+        return taken_bytes >= TRUSTED_BYTES and FAIR_RETURN * peer.down.total_bytes < taken_bytes
+
+    def _favour(self, peer: Peer, length_bytes: int) -> None:
+        """So much goes to `peer`: are those who show what they got to come first now?"""
+        change = (SILENT_SHARE - 1) * length_bytes if self._rides_free(peer) else -length_bytes
+        self._favour_bytes = min(max(self._favour_bytes + change, -MAX_FAVOUR_BYTES), MAX_FAVOUR_BYTES)
 
     def _give(self, peer: Peer, now_s: float) -> None:
         """The next batch, up to the end of a part if that is not much more or less."""
@@ -250,8 +270,11 @@ class Uploads:
         if not peer.reading:
             peer.batch_sent_at_s = now_s
             self._served[peer.key] = peer
+        length_bytes = sum([length for _, _, length in batch])
+        if self._have.complete:
+            self._favour(peer, length_bytes)
         peer.reading += 1
-        peer.reading_bytes += sum([length for _, _, length in batch])
+        peer.reading_bytes += length_bytes
         self._reader.put(Read(peer.key, peer.link, batch))
 
     @staticmethod

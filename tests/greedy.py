@@ -1,7 +1,8 @@
 """A process that takes all it can and gives nothing: python tests/greedy.py ORCH HOST:PORT...
 
-From each of these members it fetches every part that it is told of, again and again, with QUEUE requests on their way
-to each, on plain sockets. It tells nobody what it has, lets nobody ask, and calls again whenever it is closed.
+From each of these members it fetches every part that it is told of, again and again, with QUEUE
+requests on their way to each, on plain sockets. It tells nobody what it has, lets nobody ask, and calls
+again whenever it is closed.
 """
 
 from __future__ import annotations

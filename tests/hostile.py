@@ -21,11 +21,16 @@ from orchestra.score import parse_score
 from tests.scriptedpeer import BITFIELD, CHOKE, HAVE, INTERESTED, PIECE, PROTOCOL, REQUEST, UNCHOKE, message
 
 KINDS = ("corrupt", "stalled", "lying", "flooding", "slow-loris", "resetting")
+CROWD = 700
+"""Connections of one "idle" process, all from CROWD_HOST: they say nothing, and are made once."""
+CROWD_HOST = "127.0.0.77"
 _numbers = random.Random(4)
 
 
 def main(kind: str, orch: str, file: str, port: str) -> None:
     """Do harm until ended."""
+    if kind == "idle":
+        crowd(int(port))
     score = parse_score(Path(orch).read_bytes(), orch)
     data = Path(file).read_bytes()
     hello = PROTOCOL + bytes(8) + score.info_hash + b"-HH0001-" + os.urandom(6).hex().encode()
@@ -57,6 +62,12 @@ def main(kind: str, orch: str, file: str, port: str) -> None:
                 sock.sendall(hello + claim)
                 serve(sock, kind, data, score.part_size_bytes)
         time.sleep(0.02 if kind == "resetting" else 0.2)
+
+
+def crowd(port: int) -> None:
+    """Hold what the member does not close."""
+    held = [socket.create_connection(("127.0.0.1", port), 5, (CROWD_HOST, 0)) for _ in range(CROWD)]
+    select.select([], [], held)
 
 
 def a_part_of(sock: socket.socket) -> int:

@@ -40,9 +40,7 @@ def leechers_s(programs: Programs, composition: Composition, folder: Path, greed
             time.sleep(2.0)
         began_s = time.monotonic()
         leechers = [
-            hosts.start(
-                number, "member", orch, "--dir", folder / str(number), "--port", str(MEMBER_PORT)
-            )
+            hosts.start(number, "member", orch, "--dir", folder / str(number), "--port", str(MEMBER_PORT))
             for number in range(SEEDERS, honest)
         ]
         for leecher in leechers:
@@ -60,9 +58,7 @@ def test_ten_greedy_peers_cost_the_honest_ones_half_the_time_again_at_most(
     programs: Programs, tmp_path: Path
 ) -> None:
     composition = compose(tmp_path / "source", 48 * MIB, 256 * 1024).conducted_by((ipv4(0), PORT))
-    clean_s = statistics.median(
-        leechers_s(programs, composition, tmp_path / "clean", 0) for _ in range(RUNS)
-    )
+    clean_s = statistics.median(leechers_s(programs, composition, tmp_path / "clean", 0) for _ in range(RUNS))
     greedy_s = statistics.median(
         leechers_s(programs, composition, tmp_path / "greedy", GREEDY) for _ in range(RUNS)
     )

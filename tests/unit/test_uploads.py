@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
+from collections.abc import Sequence
+
 import pytest
 
 from orchestra.bitfield import Bitfield
@@ -20,6 +23,7 @@ from orchestra.uploads import (
     MAX_STUCK_READS,
     PATIENCE_S,
     READS_AT_ONCE,
+    SILENT_BYTES,
     STUCK_S,
     TRUSTED_BYTES,
     Uploads,
@@ -413,3 +417,59 @@ def test_once_we_are_complete_nobody_owes_us_anything() -> None:
     [batch] = desk.read()
     desk.sent(desk.peer, batch, PATIENCE_S + 1)
     assert desk.read() == [blocks(8, 64)]
+
+
+def newcomer(key: int) -> Peer:
+    """One that has nothing yet."""
+    peer = Desk.peer_of(key)
+    peer.have = bitfield(100)
+    return peer
+
+
+def shares(*silent: Peer, showing: Sequence[Peer], desk: Desk) -> dict[int, int]:
+    """Bytes that each of these gets of a complete member that sends 650 kB/s, in the time of 1,000 batches.
+
+    All want more all the time, each another part; `showing` tell of each MiB that they have got.
+    """
+    desk.uploads = Uploads(GEOMETRY, Bitfield.full(100), desk.reader, 0.0)
+    peers = {peer.key: peer for peer in (*silent, *showing)}
+    asked, given, under_way, now_s = Counter[int](), Counter[int](), deque[Read](), 0.0
+    for _ in range(1000):
+        for key, peer in peers.items():
+            peer.batch_blocks = 4
+            if len(peer.asked) < 64:
+                desk.uploads.asked(peer, blocks(64, 64 * ((7 * key + asked[key]) % 99)), now_s)
+                asked[key] += 1
+        under_way += desk.reader.take()
+        read = under_way.popleft()
+        length_bytes = sum(length for _, _, length in read.blocks)
+        now_s += length_bytes / 650e3
+        given[read.key] += length_bytes
+        peer = peers[read.key]
+        if peer in showing and given[read.key] >> 20 > peer.have.count < 100:
+            peer.have.add(peer.have.count)
+        desk.uploads.sent(peer, length_bytes, now_s)
+    return given
+
+
+@pytest.mark.fault("P13")
+def test_who_shows_nothing_of_what_it_took_of_a_complete_member_comes_after_those_who_do(desk: Desk) -> None:
+    greedy = [newcomer(key) for key in range(2, 12)]
+    honest = [newcomer(key) for key in range(20, 23)]
+    given = shares(*greedy, showing=honest, desk=desk)
+    taken_bytes = sum(given[peer.key] for peer in greedy)
+    assert sum(given[peer.key] for peer in honest) > taken_bytes
+    assert all(given[peer.key] > 2 * SILENT_BYTES for peer in greedy), "they may be honest all the same"
+
+
+@pytest.mark.fault("P13")
+def test_what_a_peer_had_when_it_came_shows_nothing(desk: Desk) -> None:
+    greedy, honest = newcomer(2), newcomer(3)
+    greedy.have, greedy.began_parts = bitfield(100, *range(50)), 50
+    given = shares(greedy, showing=[honest], desk=desk)
+    assert given[3] > 1.5 * given[2]
+
+
+def test_where_nobody_shows_anything_all_are_served_alike(desk: Desk) -> None:
+    given = shares(newcomer(2), newcomer(3), showing=[], desk=desk)
+    assert min(given.values()) * 2 > max(given.values())
