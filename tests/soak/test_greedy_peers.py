@@ -19,7 +19,7 @@ pytestmark = needs_hosts
 
 SEEDERS, LEECHERS, GREEDY = 2, 3, 10
 BIT_S = 20e6
-RUNS = 1
+RUNS = 3
 PORT, MEMBER_PORT = 9999, 6881
 
 
