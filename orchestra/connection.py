@@ -181,7 +181,8 @@ class Connection(Worker):
         arrival = Arrival(sock)
         decoder = Decoder(self._identity.parts, self._identity.part_size_bytes, fast=fast)
         rest = b""
-        while True:
+        # Once we have closed it, what the system still holds of it is not worth the time to decode.
+        while not self._close_reason:
             # Wait without a buffer, so that a hundred idle peers hold none; and for the rest of a block, or a
             # few of them while they come, not for each packet of it.
             missing = min(missing_bytes(rest), BLOCK_BYTES)

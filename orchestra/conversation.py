@@ -167,6 +167,7 @@ class Conversation:
             return
         peer.have = said
         peer.barren_since = -1
+        peer.began_parts = said.count
         peer.counted = not peer.have.complete
         if peer.counted:
             self._picker.count_peer(peer.have)

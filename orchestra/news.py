@@ -20,6 +20,9 @@ TOLD_A_SECOND = 100
 """No more peers than this are told something in a second: each message wakes a thread here and two there, so
 that who has many would do little else. Each of 20 peers hears of what is common every 0.2 s."""
 
+SHOWN_A_SECOND = 64
+"""A complete peer wants nothing, but hears of so many: it sees that its blocks are not taken in vain."""
+
 
 class News:
     """What we have got since `tell_the_rest`; each peer knows how much of it it has heard (`told`)."""
@@ -91,7 +94,9 @@ class News:
         """Tell everybody what they have not heard yet, and forget it."""
         encoded: dict[int, bytes] = {}
         for peer in peers:
-            if peer.told < len(self._parts) and not peer.have.complete and not peer.closing:
+            if peer.told < len(self._parts) and not peer.closing:
+                if peer.have.complete:
+                    peer.told = max(peer.told, len(self._parts) - SHOWN_A_SECOND)
                 self._catch_up(peer, encoded, now_s)
             peer.told = 0
         self._parts.clear()

@@ -83,6 +83,8 @@ class Peer:
     choking_us: bool = True
     interesting: bool = False
     """We have told it that we are interested."""
+    began_parts: int = 0
+    """How many parts it had when it came."""
     wanted_parts: int = 0
     """How many of its parts we do not have yet; only kept while it is partial."""
     engaged: bool = False
@@ -141,8 +143,8 @@ class Peer:
     """How many blocks it has asked for."""
     cancels: int = 0
     """How many of these it has taken back."""
-    refusals: int = 0
-    """Requests that were dropped or rejected since it was last sent something."""
+    in_vain: int = 0
+    """Its requests that changed nothing, less what it was excused for taking something in."""
     batch_blocks: int = 4
     """How many blocks to read and send at once: a fraction of a second of this peer's speed."""
     batch_sent_at_s: float = 0.0

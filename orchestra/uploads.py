@@ -29,8 +29,10 @@ from orchestra.wire import BlockSpan, encode_rejects
 
 MAX_ASKED = 500
 """Requests of one peer that may wait; we say so in the extension handshake (`reqq`)."""
-MAX_REFUSALS = 2000
-"""Requests that are refused in a row, nothing sent in between, before a peer is closed."""
+MAX_IN_VAIN = 2000
+"""Requests that change nothing (refused, made twice, taken back) before a peer is closed."""
+EXCUSED_IN_VAIN = 100
+"""So many of them are forgotten for each batch that a peer has taken in: a few are no harm."""
 MAX_BATCH_BLOCKS = MAX_BLOCKS
 LEAST_BATCH_BLOCKS = 1
 QUICK_S = 0.05
@@ -55,6 +57,14 @@ TRUSTED_BYTES = 1 << 20
 """What a peer gets of us before we look at what it gives."""
 FAIR_RETURN = 20
 """Who has given us less than this part of what it got has its turn when nobody else wants one."""
+SILENT_BYTES = 256 << 10
+"""What a peer gets of a complete member before that looks at what it shows of it."""
+SHOWN_BYTES = 256 << 10
+"""What a part stands for that it shows, at least: it shows some of many small ones."""
+SILENT_SHARE = 3
+"""Of what a complete member gives while others wait, those who show nothing get one part in so many."""
+MAX_FAVOUR_BYTES = 1 << 20
+"""No more than this is made up for, so that what was given long ago does not count."""
 
 
 class Uploads:
@@ -71,6 +81,8 @@ class Uploads:
         """Peers to whom something is on its way."""
         self._given_times = array("I", bytes(4 * geometry.parts))
         """How often each part was given to anybody."""
+        self._favour_bytes = 0
+        """What those who show nothing got beyond their share. Above 0 the others come first."""
         self._lost: set[int] = set()
         """Parts that we had: peers may go on asking for them, since they cannot all be told."""
 
@@ -83,8 +95,9 @@ class Uploads:
         """`peer` requests blocks. Raises RemoteProtocolError for one that cannot be.
 
         A choked peer's requests are dropped (BEP 3): it may not have heard yet.
-        What exceeds MAX_ASKED is dropped as well. Who speaks BEP 6 gets what it
-        was granted even then, and hears of each request that is dropped.
+        What exceeds MAX_ASKED is dropped as well, and a block that waits already
+        waits once. Who speaks BEP 6 gets what it was granted even then, and hears
+        of each request that is dropped. Who asks in vain on and on is closed.
         """
         unheld = self._geometry.first_unheld(blocks)
         if unheld is not None:
@@ -98,22 +111,14 @@ class Uploads:
             admitted = [block for block in blocks if block[0] in self._have]
         if peer.choked:
             admitted = [] if peer.fast is None else peer.fast.admit(admitted, peer.have.count)
-        admitted = admitted[: MAX_ASKED - len(peer.asked)]
-        peer.asked.update(dict.fromkeys(admitted))
+        waiting = len(peer.asked)
+        peer.asked.update(dict.fromkeys(admitted[: MAX_ASKED - waiting]))
         peer.requests += len(blocks)
-        if len(admitted) < len(blocks):
-            self._refuse(peer, blocks, now_s)
+        in_vain = len(blocks) - (len(peer.asked) - waiting)
+        if in_vain:
+            _count_in_vain(peer, in_vain)
+            _reject(peer, blocks, now_s)
         self.serve(peer, now_s)
-
-    @staticmethod
-    def _refuse(peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
-        """Those of `blocks` that were not admitted get a reject, where BEP 6 is agreed on."""
-        refused = [block for block in blocks if block not in peer.asked]
-        peer.refusals += len(refused)
-        if peer.refusals > MAX_REFUSALS:
-            raise RemoteProtocolError("too many requests that were refused")
-        if peer.fast is not None:
-            peer.say(encode_rejects(refused), now_s)
 
     def cancelled(self, peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
         """`peer` no longer wants these; what the reader has been given is sent all the same.
@@ -124,6 +129,7 @@ class Uploads:
         if peer.cancels > peer.requests + MAX_ASKED:
             raise RemoteProtocolError("cancels of what was not asked for")
         dropped = [block for block in blocks if peer.asked.pop(block, False) is None]
+        _count_in_vain(peer, len(dropped))
         if peer.fast is not None and dropped:
             peer.say(encode_rejects(dropped), now_s)
 
@@ -157,7 +163,7 @@ class Uploads:
         peer.reading_bytes -= payload_bytes
         peer.up.add(payload_bytes, now_s)
         self._rate.add(payload_bytes, now_s)
-        peer.refusals = 0
+        peer.in_vain = max(0, peer.in_vain - EXCUSED_IN_VAIN)
         took_s = now_s - peer.batch_sent_at_s
         peer.batch_sent_at_s = now_s
         if took_s < QUICK_S:
@@ -216,8 +222,8 @@ class Uploads:
         if len(self._waiting) == 1:
             return next(iter(self._waiting))
         waiting = list(self._waiting.items())
-        if not self._have.complete:
-            waiting = [item for item in waiting if not _rides_free(item[1])] or waiting
+        if not self._have.complete or self._favour_bytes > 0:
+            waiting = [item for item in waiting if not self._rides_free(item[1])] or waiting
         first, longest = waiting[0]
         if now_s - longest.waiting_since_s >= PATIENCE_S:
             return first
@@ -229,6 +235,24 @@ class Uploads:
             if rank < least:
                 best, least = key, rank
         return best
+
+    def _rides_free(self, peer: Peer) -> bool:
+        """True for one that took much of us and gave us next to nothing, while we need something.
+
+        Once we need nothing: for one that shows less than half of what it took. Who takes part in a swarm
+        says what it has, since others want to know.
+        """
+        taken_bytes = peer.up.total_bytes
+        if self._have.complete:
+            shown_parts = peer.have.count - peer.began_parts
+            shown_bytes = shown_parts * max(SHOWN_BYTES, self._geometry.part_size_bytes)
+            return 2 * shown_bytes + SILENT_BYTES < taken_bytes
+        return taken_bytes >= TRUSTED_BYTES and FAIR_RETURN * peer.down.total_bytes < taken_bytes
+
+    def _favour(self, peer: Peer, length_bytes: int) -> None:
+        """So much goes to `peer`: are those who show what they got to come first now?"""
+        change = (SILENT_SHARE - 1) * length_bytes if self._rides_free(peer) else -length_bytes
+        self._favour_bytes = min(max(self._favour_bytes + change, -MAX_FAVOUR_BYTES), MAX_FAVOUR_BYTES)
 
     def _give(self, peer: Peer, now_s: float) -> None:
         """The next batch, up to the end of a part if that is not much more or less."""
@@ -250,8 +274,11 @@ class Uploads:
         if not peer.reading:
             peer.batch_sent_at_s = now_s
             self._served[peer.key] = peer
+        length_bytes = sum([length for _, _, length in batch])
+        if self._have.complete:
+            self._favour(peer, length_bytes)
         peer.reading += 1
-        peer.reading_bytes += sum([length for _, _, length in batch])
+        peer.reading_bytes += length_bytes
         self._reader.put(Read(peer.key, peer.link, batch))
 
     @staticmethod
@@ -271,7 +298,19 @@ class Uploads:
             peer.say(encode_rejects(dropped), now_s)
 
 
-def _rides_free(peer: Peer) -> bool:
-    """True for one that took much of us and gave us next to nothing; it matters while we need something."""
-    taken_bytes = peer.up.total_bytes
-    return taken_bytes >= TRUSTED_BYTES and FAIR_RETURN * peer.down.total_bytes < taken_bytes
+def _count_in_vain(peer: Peer, requests: int) -> None:
+    """So many more of its requests came to nothing. Raises RemoteProtocolError when that is a flood.
+
+    Each costs us time, and costs it nothing. Honest peers make a few: when a choke crosses what they ask,
+    when they lose patience and ask again, when somebody else was faster.
+    """
+    peer.in_vain += requests
+    if peer.in_vain > MAX_IN_VAIN:
+        raise RemoteProtocolError("too many requests in vain")
+
+
+def _reject(peer: Peer, blocks: list[BlockSpan], now_s: float) -> None:
+    """Those of `blocks` that were not admitted get a reject, where BEP 6 is agreed on."""
+    refused = [] if peer.fast is None else [block for block in blocks if block not in peer.asked]
+    if refused:
+        peer.say(encode_rejects(refused), now_s)

@@ -113,12 +113,12 @@ ROWS: dict[str, tuple[int, bytes, str]] = {
     "requests while choked": (
         0,
         blocks(REQUEST, *[(part, begin, 100) for part in range(100) for begin in range(0, 40_000, 40)]),
-        "too many requests that were refused",
+        "too many requests in vain",
     ),
     "requests while choked, BEP 6": (
         FAST,
         blocks(REQUEST, *[(part, begin, 200) for part in range(100) for begin in range(0, 40_000, 40)]),
-        "too many requests that were refused",
+        "too many requests in vain",
     ),
     "cancels without end": (0, blocks(CANCEL, *[(1, 0, 9)] * 100_000), "cancels of what was not asked for"),
     "choke and unchoke": (0, (message(CHOKE) + message(UNCHOKE)) * 50_000, "many words, and nothing said"),
@@ -262,6 +262,34 @@ def test_after_all_that_a_good_client_is_served(host: Host) -> None:
     assert host.program.process.poll() is None
     figures.note("P12", "peak memory of the member, KiB", vitals.peak_kib(pid))
     assert vitals.peak_kib(pid) <= 80 * 1024
+
+
+@pytest.mark.fault("P10")
+@pytest.mark.parametrize(
+    "flood",
+    [
+        blocks(REQUEST, (1, 0, 16384)) * 100_000,
+        (blocks(REQUEST, (1, 0, 16384), (1, 16384, 16384)) + blocks(CANCEL, (1, 16384, 16384))) * 50_000,
+    ],
+    ids=["one block", "asked and taken back"],
+)
+def test_who_may_ask_may_not_flood(programs: Programs, tmp_path: Path, flood: bytes) -> None:
+    composition = compose(tmp_path / "source", MIB, 65536)
+    member = tuned_member(
+        programs, composition.write_orch(tmp_path), "--dir", composition.folder, "--port", "0"
+    )
+    address = ("127.0.0.1", member.wait_for_event("listening")["port"])
+    with Caller(address) as caller:
+        caller.shake(composition)
+        caller.sock.sendall(message(INTERESTED))
+        caller.next(UNCHOKE)
+        before_s, before_kib = vitals.cpu_s(member.pid), vitals.rss_kib(member.pid)
+        caller.send(flood)
+        assert caller.ended()
+    member.wait_for_stderr("too many requests in vain")
+    spent_s, grown_kib = vitals.cpu_s(member.pid) - before_s, vitals.rss_kib(member.pid) - before_kib
+    figures.note("P10", "flood of one who may ask: CPU s, KiB more", f"{spent_s:.2f}, {grown_kib}")
+    assert grown_kib <= 10 * 1024
 
 
 @pytest.mark.fault("P10")

@@ -83,11 +83,14 @@ def test_a_transfer_hardly_notices_that_its_conductor_is_gone(
 
 
 @pytest.mark.fault("T1")
-def test_36_kills_of_a_conductor_lose_nothing(programs: Programs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_50_kills_of_a_conductor_four_times_lose_nothing(
+    programs: Programs, tmp_path: Path, seed: int
+) -> None:
     orchestra = Orchestra(programs, compose(tmp_path / "source", 8 * MIB, 65536), "--interval", "1")
-    report = kill_conductor(orchestra, 36, random.Random(1))
-    note("T1", "kills of a conductor", report.kills)
-    note("T1", "of these while it started", report.killed_while_starting)
-    note("T1", "members that came and have the right file", report.fetched)
-    note("T1", "slowest restart, s", f"{report.slowest_restart_s:.1f}")
-    note("T1", "seconds until the seeder is known again after the last kill", f"{report.known_again_s:.1f}")
+    report = kill_conductor(orchestra, 50, random.Random(seed))
+    case = f"{report.kills} kills of a conductor, seed {seed}:"
+    note("T1", f"{case} of these while it started", report.killed_while_starting)
+    note("T1", f"{case} members that came and have the right file", report.fetched)
+    note("T1", f"{case} slowest restart, s", f"{report.slowest_restart_s:.1f}")
+    note("T1", f"{case} s until the seeder is known again after the last", f"{report.known_again_s:.1f}")

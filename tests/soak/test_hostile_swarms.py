@@ -21,30 +21,11 @@ from tests.callers import Caller, tuned_member
 from tests.compositions import MIB, Composition, compose
 from tests.hostile import KINDS
 from tests.programs import ROOT, Program, Programs
+from tests.ratedpeer import Rated
 from tests.scriptedpeer import ScriptedPeer
 from tests.swarms import Orchestra, wait_until
 
-RATE_BYTES_S = 2 * MIB
 SIZE_BYTES = 48 * MIB
-
-
-class Rated(ScriptedPeer):
-    """A good peer that gives so many bytes a second to all together."""
-
-    def __init__(self, composition: Composition, rate_bytes_s: float = RATE_BYTES_S) -> None:
-        self._next_s = 0.0
-        self._turn = threading.Lock()
-        self._rate_bytes_s = rate_bytes_s
-        super().__init__(composition, answer=self._in_time)
-
-    def _in_time(self, _part: int, _begin: int, block: bytes) -> bytes:
-        with self._turn:
-            now_s = time.monotonic()
-            self._next_s = max(self._next_s, now_s) + len(block) / self._rate_bytes_s
-            wait_s = self._next_s - now_s
-        if wait_s > 0:
-            threading.Event().wait(wait_s)
-        return block
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +33,9 @@ def composition(tmp_path_factory: pytest.TempPathFactory) -> Composition:
     return compose(tmp_path_factory.mktemp("hostile") / "source", SIZE_BYTES, 256 * 1024)
 
 
-def fetch_s(programs: Programs, composition: Composition, folder: Path, kinds: Iterable[str]) -> float:
+def fetch_s(
+    programs: Programs, composition: Composition, folder: Path, kinds: Iterable[str], **environment: str
+) -> float:
     """How long a member takes with three good peers and these hostile ones."""
     orch = composition.write_orch(programs.folder)
     hostile: list[Program] = []
@@ -60,9 +43,9 @@ def fetch_s(programs: Programs, composition: Composition, folder: Path, kinds: I
         good = [stack.enter_context(Rated(composition)) for _ in range(3)]
         for peer in good:
             peer.may_answer.clear()
-        member = programs.start(
-            "member", orch, "--dir", folder, "--port", "0", "--no-seed",
-            *[word for peer in good for word in ("--peer", peer.name)],
+        member = tuned_member(
+            programs, orch, "--dir", folder, "--port", "0", "--no-seed",
+            *[word for peer in good for word in ("--peer", peer.name)], **environment,
         )  # fmt: skip
         port = str(member.wait_for_event("listening")["port"])
         for kind in kinds:
@@ -110,6 +93,21 @@ def test_three_hostile_peers_cost_a_quarter_of_the_time_at_most(
     ratio = statistics.median(runs) / alone_s
     figures.note("P", f"3 good and hostile ({kind}), times the time alone", f"{ratio:.2f}")
     assert ratio <= 1.25
+
+
+@pytest.mark.fault("P7")
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
+def test_two_thousand_idle_connections_cost_a_fifth_of_the_rate_at_most(
+    programs: Programs, composition: Composition, tmp_path: Path, alone_s: float
+) -> None:
+    runs = [
+        fetch_s(programs, composition, tmp_path / str(number), ("idle",) * 3, NO_EXEMPTION="1")
+        for number in range(3)
+    ]
+    share = alone_s / statistics.median(runs)
+    figures.note("P7", "rate with 2,100 idle callers of one address", f"{100 * share:.0f} %")
+    assert share >= 0.8
 
 
 @pytest.mark.fault("P4")

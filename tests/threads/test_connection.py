@@ -458,6 +458,21 @@ def test_a_close_wakes_a_receiver_that_is_blocked(desk: Desk) -> None:
     assert peer.wait_for_end() == 0
 
 
+def test_what_waits_of_a_peer_that_we_close_is_not_decoded_any_more(desk: Desk) -> None:
+    connection, peer = desk.up()
+    held = [desk.pool.take() for _ in range(BUFFERS)]
+    # Several receives, which cannot begin before there is memory.
+    peer.send(encode_haves([5]) * 40_000)
+    connection.close("a flood")
+    while held:
+        held.pop().give_back()
+    heard = []
+    while not isinstance(message := desk.reports.next(object), LinkClosed):
+        heard.append(message)
+    assert message.reason == "a flood"
+    assert len(heard) <= 1, "the receive that was under way"
+
+
 def test_the_first_reason_counts(desk: Desk) -> None:
     connection, _ = desk.up()
     connection.close("part 3 was wrong")

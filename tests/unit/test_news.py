@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestra.geometry import Geometry
-from orchestra.news import GATHER_S, TOLD_A_SECOND, News
+from orchestra.news import GATHER_S, SHOWN_A_SECOND, TOLD_A_SECOND, News
 from orchestra.peer import Peer
 from orchestra.wire import Haves
 from tests.fakes import bitfield, link_of, make_peer
@@ -71,3 +71,13 @@ def test_who_serves_us_and_wants_nothing_is_told_at_once_all_the_same() -> None:
     news.tell([source], [1], 10.0)
     news.tell([source], [2], 10.0)
     assert heard(source) == [1, 2]
+
+
+def test_a_complete_peer_hears_once_a_second_of_some_of_what_we_got() -> None:
+    news, source, other = News(), make_peer(1, GEOMETRY), make_peer(2, GEOMETRY)
+    news.tell([source, other], list(range(90)), 10.0)
+    assert heard(source) == []
+    news.tell_the_rest([source, other], 10.5)
+    assert heard(source) == heard(other) == list(range(90 - SHOWN_A_SECOND, 90))
+    news.tell_the_rest([source], 11.5)
+    assert heard(source) == []

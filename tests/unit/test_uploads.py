@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
+from collections.abc import Sequence
+
 import pytest
 
 from orchestra.bitfield import Bitfield
@@ -11,14 +14,16 @@ from orchestra.geometry import Geometry
 from orchestra.messages import Read
 from orchestra.peer import Peer
 from orchestra.uploads import (
+    EXCUSED_IN_VAIN,
     GRACE_S,
     HOPELESS_S,
     MAX_ASKED,
     MAX_BATCH_BLOCKS,
-    MAX_REFUSALS,
+    MAX_IN_VAIN,
     MAX_STUCK_READS,
     PATIENCE_S,
     READS_AT_ONCE,
+    SILENT_BYTES,
     STUCK_S,
     TRUSTED_BYTES,
     Uploads,
@@ -149,8 +154,9 @@ def test_the_turn_of_a_peer_that_has_left_goes_to_the_next(desk: Desk) -> None:
 
 def test_batches_grow_for_a_peer_that_takes_them_fast_and_shrink_for_a_slow_one(desk: Desk) -> None:
     now_s, sizes = 0.0, []
-    for _ in range(10):
-        desk.uploads.asked(desk.peer, blocks(MAX_ASKED), now_s)
+    for turn in range(10):
+        desk.peer.asked.clear()
+        desk.uploads.asked(desk.peer, blocks(MAX_ASKED, turn), now_s)
         sizes += [len(batch) for batch in desk.read()]
         now_s += 0.001
         desk.uploads.sent(desk.peer, BLOCK_BYTES, now_s)
@@ -216,10 +222,10 @@ def test_a_cancel_takes_back_what_the_reader_has_not_got_yet(desk: Desk) -> None
 @pytest.mark.fault("P10")
 def test_a_flood_of_requests_waits_only_up_to_the_bound_and_ends(desk: Desk) -> None:
     desk.uploads.asked(desk.peer, blocks(MAX_ASKED), 0.0)
-    for _ in range(20):
-        desk.uploads.asked(desk.peer, blocks(MAX_ASKED), 0.0)
+    for turn in range(3):
+        desk.uploads.asked(desk.peer, blocks(MAX_ASKED, 600 * turn), 0.0)
         assert len(desk.peer.asked) <= MAX_ASKED
-    with pytest.raises(RemoteProtocolError, match="too many requests that were refused"):
+    with pytest.raises(RemoteProtocolError, match="too many requests in vain"):
         desk.uploads.asked(desk.peer, blocks(5000), 0.0)
     assert len(desk.peer.asked) <= MAX_ASKED
 
@@ -301,12 +307,56 @@ def test_a_peer_that_asks_on_and_on_while_choked_is_closed(desk: Desk) -> None:
     desk.peer.fast = Fast()
     desk.uploads.asked(desk.peer, blocks(1), 0.0)
     desk.peer.choked = True
-    for _ in range(MAX_REFUSALS // 500):
+    for _ in range(MAX_IN_VAIN // 500):
         desk.uploads.asked(desk.peer, blocks(500), 0.0)
     desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
-    desk.uploads.asked(desk.peer, blocks(500), 0.0)
-    with pytest.raises(RemoteProtocolError, match="too many requests that were refused"):
-        desk.uploads.asked(desk.peer, blocks(MAX_REFUSALS - 499), 0.0)
+    desk.uploads.asked(desk.peer, blocks(EXCUSED_IN_VAIN), 0.0)
+    with pytest.raises(RemoteProtocolError, match="too many requests in vain"):
+        desk.uploads.asked(desk.peer, blocks(1), 0.0)
+
+
+@pytest.mark.fault("P10")
+def test_a_peer_that_asks_for_one_block_over_and_over_is_closed(desk: Desk) -> None:
+    desk.uploads.asked(desk.peer, blocks(100), 0.0)
+    waiting = list(desk.peer.asked)[-1:]
+    for _ in range(MAX_IN_VAIN):
+        desk.uploads.asked(desk.peer, waiting, 0.0)
+    with pytest.raises(RemoteProtocolError, match="too many requests in vain"):
+        desk.uploads.asked(desk.peer, waiting, 0.0)
+
+
+@pytest.mark.fault("P10")
+def test_one_that_takes_in_a_block_now_and_then_may_not_do_so_either(desk: Desk) -> None:
+    for _ in range(MAX_IN_VAIN // 500):
+        desk.uploads.asked(desk.peer, blocks(1) * 500, 0.0)
+        desk.uploads.sent(desk.peer, BLOCK_BYTES, 0.0)
+    assert desk.peer.in_vain > MAX_IN_VAIN - 500
+    with pytest.raises(RemoteProtocolError, match="too many requests in vain"):
+        desk.uploads.asked(desk.peer, blocks(1) * 500, 0.0)
+
+
+@pytest.mark.fault("P10")
+def test_a_peer_that_asks_and_takes_back_on_and_on_is_closed(desk: Desk) -> None:
+    desk.uploads.asked(desk.peer, blocks(100), 0.0)
+    waiting = list(desk.peer.asked)
+    for _ in range(MAX_IN_VAIN // len(waiting)):
+        desk.uploads.cancelled(desk.peer, waiting, 0.0)
+        desk.uploads.asked(desk.peer, waiting, 0.0)
+    with pytest.raises(RemoteProtocolError, match="too many requests in vain"):
+        desk.uploads.cancelled(desk.peer, waiting, 0.0)
+
+
+def test_one_that_repeats_what_it_waits_for_while_it_is_served_is_not_closed(desk: Desk) -> None:
+    """aria2 and libtorrent ask again when they lose patience, and take back what others were faster with."""
+    desk.uploads.asked(desk.peer, blocks(MAX_ASKED), 0.0)
+    for turn in range(200):
+        waiting = list(desk.peer.asked)[:EXCUSED_IN_VAIN]
+        desk.uploads.asked(desk.peer, waiting, float(turn))
+        for batch in desk.read():
+            desk.sent(desk.peer, batch, float(turn))
+            desk.uploads.asked(desk.peer, blocks(len(batch), MAX_ASKED + 10 * turn), float(turn))
+    desk.uploads.asked(desk.peer, list(desk.peer.asked), 200.0)
+    desk.uploads.cancelled(desk.peer, list(desk.peer.asked), 200.0)
 
 
 @pytest.mark.parametrize("choked", [False, True])
@@ -367,3 +417,59 @@ def test_once_we_are_complete_nobody_owes_us_anything() -> None:
     [batch] = desk.read()
     desk.sent(desk.peer, batch, PATIENCE_S + 1)
     assert desk.read() == [blocks(8, 64)]
+
+
+def newcomer(key: int) -> Peer:
+    """One that has nothing yet."""
+    peer = Desk.peer_of(key)
+    peer.have = bitfield(100)
+    return peer
+
+
+def shares(*silent: Peer, showing: Sequence[Peer], desk: Desk) -> dict[int, int]:
+    """Bytes that each of these gets of a complete member that sends 650 kB/s, in the time of 1,000 batches.
+
+    All want more all the time, each another part; `showing` tell of each MiB that they have got.
+    """
+    desk.uploads = Uploads(GEOMETRY, Bitfield.full(100), desk.reader, 0.0)
+    peers = {peer.key: peer for peer in (*silent, *showing)}
+    asked, given, under_way, now_s = Counter[int](), Counter[int](), deque[Read](), 0.0
+    for _ in range(1000):
+        for key, peer in peers.items():
+            peer.batch_blocks = 4
+            if len(peer.asked) < 64:
+                desk.uploads.asked(peer, blocks(64, 64 * ((7 * key + asked[key]) % 99)), now_s)
+                asked[key] += 1
+        under_way += desk.reader.take()
+        read = under_way.popleft()
+        length_bytes = sum(length for _, _, length in read.blocks)
+        now_s += length_bytes / 650e3
+        given[read.key] += length_bytes
+        peer = peers[read.key]
+        if peer in showing and given[read.key] >> 20 > peer.have.count < 100:
+            peer.have.add(peer.have.count)
+        desk.uploads.sent(peer, length_bytes, now_s)
+    return given
+
+
+@pytest.mark.fault("P13")
+def test_who_shows_nothing_of_what_it_took_of_a_complete_member_comes_after_those_who_do(desk: Desk) -> None:
+    greedy = [newcomer(key) for key in range(2, 12)]
+    honest = [newcomer(key) for key in range(20, 23)]
+    given = shares(*greedy, showing=honest, desk=desk)
+    taken_bytes = sum(given[peer.key] for peer in greedy)
+    assert sum(given[peer.key] for peer in honest) > taken_bytes
+    assert all(given[peer.key] > 2 * SILENT_BYTES for peer in greedy), "they may be honest all the same"
+
+
+@pytest.mark.fault("P13")
+def test_what_a_peer_had_when_it_came_shows_nothing(desk: Desk) -> None:
+    greedy, honest = newcomer(2), newcomer(3)
+    greedy.have, greedy.began_parts = bitfield(100, *range(50)), 50
+    given = shares(greedy, showing=[honest], desk=desk)
+    assert given[3] > 1.5 * given[2]
+
+
+def test_where_nobody_shows_anything_all_are_served_alike(desk: Desk) -> None:
+    given = shares(newcomer(2), newcomer(3), showing=[], desk=desk)
+    assert min(given.values()) * 2 > max(given.values())
