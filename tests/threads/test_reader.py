@@ -247,9 +247,8 @@ def test_a_part_that_cannot_be_read_is_named_among_those_that_can(
     assert b"".join(outbox.next().slots) == messages((4, 0, 100))
 
 
-def test_a_read_that_fails_though_each_part_is_right_still_ends(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def fail_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next read from the disk fails."""
     read = Storage.read
     left = [1]
 
@@ -259,6 +258,12 @@ def test_a_read_that_fails_though_each_part_is_right_still_ends(
         read(storage, views, offset)
 
     monkeypatch.setattr(Storage, "read", once)
+
+
+def test_a_read_that_fails_though_each_part_is_right_still_ends(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_once(monkeypatch)
     desk.ask(Outbox(), (1, 0, 100), (2, 0, 100))
     assert desk.reports.next(ReadFailed).lost == [1]
 
@@ -269,15 +274,7 @@ def test_what_could_not_be_read_once_is_hashed_before_a_read_that_waits_already_
 ) -> None:
     spoil(desk, 1)
     verified = count_verified(monkeypatch)
-    read = Storage.read
-    left = [1]
-
-    def once(storage: Storage, views: list[memoryview], offset: int) -> None:
-        if left and left.pop():
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        read(storage, views, offset)
-
-    monkeypatch.setattr(Storage, "read", once)
+    fail_once(monkeypatch)
     outbox = Outbox()
     for blocks in ([(1, 0, 100)], [(1, 650, 100)], [(2, 0, 100)]):
         desk.ask(outbox, *blocks)
