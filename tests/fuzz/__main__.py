@@ -6,10 +6,12 @@ import argparse
 import ipaddress
 import logging
 import random
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import netutils
 from orchestra.addresses import _HOSTS, can_dial, is_loopback, within_reach
 from tests.fuzz import table
 from tests.fuzz.engine import Run, find, fuzz, save, shrink
@@ -82,6 +84,7 @@ def fill_caches() -> None:
         can_dial((host, 1))
         is_loopback(host)
         within_reach(host, (host, 1))
+        netutils.unpack_peers(b"".join(netutils.pack_peers([(host, 1)])), socket.AF_INET6)
 
 
 if __name__ == "__main__":
