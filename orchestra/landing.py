@@ -3,7 +3,7 @@
 Pure memory and parsing, no socket. A stream of `piece` messages is 13 bytes of
 header, 16384 of block, again and again. Received into a list of slots of just
 these sizes (recvmsg scatters for free), the blocks end up next to one another:
-two whole MiB are then one write, one object, instead of 128.
+four whole MiB are then one write, one object, instead of 256.
 
 Whatever else comes shifts the pattern. From there on the bytes are put back
 into the order in which they came and go through the Decoder; what is left of
@@ -22,7 +22,7 @@ from orchestra.wire import BLOCK_BYTES, PIECE_HEADER_BYTES, Blocks, Message, Mes
 if TYPE_CHECKING:
     from orchestra.buffers import Pool
 
-SLOTS = 128
+SLOTS = 256
 MESSAGE_BYTES = PIECE_HEADER_BYTES + BLOCK_BYTES
 _HEADER = struct.Struct(">IBII")
 _PIECE_LENGTH = 9 + BLOCK_BYTES

@@ -35,7 +35,7 @@ from orchestra.worker import ThreadCrashed, Worker, small_stacks, start_thread
 from orchestra.writer import Writer
 
 INBOX_MESSAGES = 256
-RECEIVE_BUFFERS = 6
+RECEIVE_BUFFERS = 3
 JOIN_S = 0.5
 QUIT_LOOK_S = 0.1
 SIGNAL_LOOK_S = 0.5

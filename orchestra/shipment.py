@@ -17,7 +17,9 @@ from orchestra.wire import BLOCK_BYTES, PIECE_HEADER_BYTES, BlockSpan, MessageId
 if TYPE_CHECKING:
     from orchestra.buffers import Pool
 
-MAX_BLOCKS = 128
+MAX_BLOCKS = 256
+_PACKED_AT_ONCE = 64
+"""A Struct of so many headers takes 8 KiB. MAX_BLOCKS is a multiple of it."""
 _PIECE_ID = int(MessageId.PIECE)
 
 
@@ -53,11 +55,9 @@ class Shipment:
         """
         count = len(blocks)
         indices, begins, lengths = zip(*blocks, strict=True)
-        shape = _shape(count)
-        fields = [0, _PIECE_ID, 0, 0] * shape
-        fields[0 : 4 * count : 4] = [9 + length for length in lengths]
-        fields[2 : 4 * count : 4], fields[3 : 4 * count : 4] = indices, begins
-        _headers(shape).pack_into(self._headers, 0, *fields)
+        for first in range(0, count, _PACKED_AT_ONCE):
+            some = slice(first, first + _PACKED_AT_ONCE)
+            self._pack(first, indices[some], begins[some], lengths[some])
         self.payload_bytes = sum(lengths)
         offsets = [index * part_size_bytes + begin for index, begin in zip(indices, begins, strict=True)]
         one_run = list(range(offsets[0], offsets[0] + count * BLOCK_BYTES, BLOCK_BYTES))
@@ -65,6 +65,17 @@ class Shipment:
             self.slots = self._whole_slots[: 2 * count]
             return [(offsets[0], self._data[: self.payload_bytes])]
         return self._load_any(offsets, lengths)
+
+    def _pack(
+        self, first: int, indices: tuple[int, ...], begins: tuple[int, ...], lengths: tuple[int, ...]
+    ) -> None:
+        """Write these headers, from number `first` on."""
+        count = len(lengths)
+        shape = _shape(count)
+        fields = [0, _PIECE_ID, 0, 0] * shape
+        fields[0 : 4 * count : 4] = [9 + length for length in lengths]
+        fields[2 : 4 * count : 4], fields[3 : 4 * count : 4] = indices, begins
+        _headers(shape).pack_into(self._headers, first * PIECE_HEADER_BYTES, *fields)
 
     def _load_any(self, offsets: list[int], lengths: tuple[int, ...]) -> list[tuple[int, memoryview]]:
         """Blocks of any size, in any order."""
@@ -95,11 +106,11 @@ class Shipment:
 
 
 def _shape(count: int) -> int:
-    """How many headers to make for so many blocks: a power of two, or the most that there are."""
-    return min(MAX_BLOCKS, 1 << (count - 1).bit_length())
+    """How many headers to make for so many blocks: a power of two."""
+    return 1 << (count - 1).bit_length()
 
 
 # One for each count would be 1 MiB in the end: they are large.
-@lru_cache(maxsize=MAX_BLOCKS.bit_length() + 1)
+@lru_cache(maxsize=_PACKED_AT_ONCE.bit_length())
 def _headers(count: int) -> struct.Struct:
     return struct.Struct(">" + "IBII" * count)

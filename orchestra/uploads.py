@@ -41,12 +41,14 @@ READS_AT_ONCE = 2
 UNDER_WAY_S = 0.2
 """How much may be on its way to all peers together, in seconds of what the uplink has carried of late."""
 LEAST_UNDER_WAY_BYTES = 128 * 1024
+MOST_UNDER_WAY_BYTES = 16 << 20
+"""However fast the uplink: all of it is in memory."""
 STUCK_S = 0.5
 """A peer that has not taken a batch for so long is not waited for."""
 HOPELESS_S = 60.0
 """One that has not taken a batch for so long is closed."""
 MAX_STUCK_READS = 4
-"""Batches, 2 MiB of memory each, that may lie with those who take nothing in, before some are closed."""
+"""Batches, up to 4 MiB of memory each, that may lie with those who take nothing in, before some are closed."""
 GRACE_S = 2.0
 """Nobody is closed for that who has taken something more recently."""
 PATIENCE_S = 2.0
@@ -215,7 +217,7 @@ class Uploads:
         )
         if under_way_bytes < LEAST_UNDER_WAY_BYTES:
             return True
-        return under_way_bytes < UNDER_WAY_S * self._rate.bytes_s(now_s)
+        return under_way_bytes < min(UNDER_WAY_S * self._rate.bytes_s(now_s), MOST_UNDER_WAY_BYTES)
 
     def _next(self, now_s: float) -> int:
         """The key of the peer whose turn it is: half through a part, or asking for what we gave least."""

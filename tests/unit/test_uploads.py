@@ -21,6 +21,7 @@ from orchestra.uploads import (
     MAX_BATCH_BLOCKS,
     MAX_IN_VAIN,
     MAX_STUCK_READS,
+    MOST_UNDER_WAY_BYTES,
     PATIENCE_S,
     READS_AT_ONCE,
     SILENT_BYTES,
@@ -97,6 +98,17 @@ def test_the_reader_has_little_of_a_slow_uplink_and_two_batches_of_a_fast_one(de
     fast.uploads._rate.add(1 << 30, 0.0)
     fast.uploads.asked(fast.peer, blocks(100), 0.0)
     assert len(fast.read()) == READS_AT_ONCE
+
+
+def test_what_is_under_way_to_many_is_bounded_however_fast_the_uplink_is(desk: Desk) -> None:
+    desk.uploads._rate.add(1 << 32, 0.0)
+    for key in range(2, 30):
+        peer = desk.peer_of(key)
+        peer.batch_blocks = MAX_BATCH_BLOCKS
+        desk.uploads.asked(peer, blocks(2 * MAX_BATCH_BLOCKS - 20), 0.0)
+    batches = desk.read()
+    in_memory_bytes = sum([length for batch in batches for _, _, length in batch])
+    assert MOST_UNDER_WAY_BYTES <= in_memory_bytes < MOST_UNDER_WAY_BYTES + MAX_BATCH_BLOCKS * BLOCK_BYTES
 
 
 def test_peers_take_turns_at_a_slow_uplink_and_what_was_given_least_goes_first(desk: Desk) -> None:
