@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from orchestra.peer import Peer
 
 MAX_DEPTH = 496
-"""Just below what a peer of ours lets wait: two landings full, which a fast link needs to have the next one ready in
-time."""
+"""Just below what a peer of ours lets wait: two landings full, which a fast link needs to have the next one
+ready in time."""
 LEAST_DEPTH = 4
 FAIR_ROUNDS = 8
 LEAST_FAIR_DEPTH = 8

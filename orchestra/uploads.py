@@ -48,7 +48,7 @@ STUCK_S = 0.5
 HOPELESS_S = 60.0
 """One that has not taken a batch for so long is closed."""
 MAX_STUCK_READS = 4
-"""Batches, up to 4 MiB of memory each, that may lie with those who take nothing in, before some are closed."""
+"""Batches, up to 4 MiB of memory each, that may lie with who takes nothing in, before some are closed."""
 GRACE_S = 2.0
 """Nobody is closed for that who has taken something more recently."""
 PATIENCE_S = 2.0
