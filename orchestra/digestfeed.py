@@ -14,12 +14,13 @@ from orchestra.diskmessages import Along, Finish, Memory, ReadBack, Spoilt
 from orchestra.messages import Buffer, Inbox, Stop
 from orchestra.wire import Blocks
 
-HURRIED_SHARE = 0.57
+HURRIED_SHARE = 0.56
 """How much of a composition is hashed along the way even while blocks wait. A larger share has the last part
 on disk later, a smaller one makes who waits for the whole wait longer after that."""
 MAX_LEFT_BYTES = 512 << 20
 """However large the composition, no more is left for the end: it may have to come from a real disk."""
-STEP_BYTES = 1 << 20
+STEP_BYTES = 2 << 20
+"""Memory of so many is on large pages (memory.py)."""
 
 
 class DigestFeed:
