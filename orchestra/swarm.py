@@ -27,8 +27,6 @@ from orchestra.wire import KEEP_ALIVE, Blocks
 
 EXTENT_BYTES = 256 * 1024
 KEEP_ALIVE_S = 100.0
-RARE = 8
-"""With fewer holders that we know of than this a part is rare."""
 SILENCE_S = 130.0
 
 
@@ -173,8 +171,7 @@ class Swarm:
         for index in bad:
             self.downloads.part_bad(index)
         if good:
-            rare = any(self.picker.availability(index) < RARE for index in good)
-            self.news.tell(self.peers.values(), good, now_s, rare=rare)
+            self.news.tell(self.peers.values(), good, now_s)
             if self.complete:
                 for peer in self.peers.values():
                     if not peer.closing:
