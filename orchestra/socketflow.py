@@ -80,6 +80,9 @@ class Arrival:
         if not self._poll.poll(None if patience_s is None else int(1000 * patience_s)):
             self._ask_for(1)
             self._poll.poll()
+        # Else a receive would wait for so many: where the system runs short of memory for what came, fewer
+        # count as arrived, and no more do come.
+        self._ask_for(1)
 
     def _ask_for(self, least_bytes: int) -> None:
         if least_bytes != self._least_bytes:

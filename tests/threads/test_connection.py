@@ -18,6 +18,7 @@ from orchestra.connection import MAX_OUTBOX, Connection, Identity
 from orchestra.landing import MESSAGE_BYTES, Landing
 from orchestra.messages import BlocksSent, LinkClosed, LinkUp, Received
 from orchestra.shipment import Shipment
+from orchestra.socketflow import Arrival
 from orchestra.wire import (
     BLOCK_BYTES,
     EXTENSION_PROTOCOL_BIT,
@@ -366,6 +367,17 @@ def test_idle_peers_hold_no_memory(desk: Desk) -> None:
 
 
 # Sending
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_RCVLOWAT"), reason="the system cannot be told")
+def test_a_receive_does_not_wait_for_as_much_as_the_look_before_it() -> None:
+    # Where memory is short a look ends with less: a receive that waited for the rest would never end.
+    ours, theirs = loopback_pair()
+    with ours, theirs:
+        arrival = Arrival(ours)
+        theirs.sendall(bytes(100))
+        arrival.wait(100)
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
 
 
 def test_what_is_sent_arrives_in_order(desk: Desk) -> None:
