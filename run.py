@@ -74,11 +74,11 @@ def test(arguments: list[str]) -> int:
 
 
 def soak(arguments: list[str]) -> int:
-    """all fault tests, the long ones too, with figures; an hour; arguments go to pytest (-k NAME chooses)"""
+    """all tests of faults, the long ones too, with figures; an hour; arguments go to pytest (-k NAME chooses)"""
     prepare(TEST)
     hours = ["--timeout=3600", "--override-ini=faulthandler_timeout=3500"]
-    options = ["--override-ini=norecursedirs=.*", *hours, *arguments]
-    return call([str(PYTHON), "-m", "pytest", "tests/faults", "tests/soak", *options])
+    options = ["-m", "fault", "--hold-marks", "--override-ini=norecursedirs=.*", *hours, *arguments]
+    return call([str(PYTHON), "-m", "pytest", *options])
 
 
 def fuzz(arguments: list[str]) -> int:

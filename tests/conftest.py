@@ -32,6 +32,17 @@ THREAD_GRACE_S = 5.0
 NO_SKIPS = os.environ.get("ORCHESTRA_NO_SKIPS") == "1"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `python3 run.py soak` says."""
+    parser.addoption("--hold-marks", action="store_true", help="fail where a case's mark of time is missed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Heed it."""
+    if config.getoption("--hold-marks"):
+        figures.hold_marks()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _settled_heap() -> None:
     """Keep what exists now out of every later collection: they run after each test."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import figures
 from tests.compositions import Composition, compose
 from tests.invariants import Canary, Invariants, check_log, usage_of
 from tests.programs import Programs
@@ -121,3 +122,14 @@ def test_the_reference_peer_fails_for_a_wrong_byte(composition: Composition) -> 
         pytest.raises(AssertionError, match="wrong bytes in part 2"),
     ):
         fetch_parts(liar.address, composition, range(2, 3))
+
+
+def test_a_figure_beyond_its_mark_fails_where_marks_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "_FIGURES", [])
+    monkeypatch.setattr(figures, "_HELD", [])
+    figures.note("K6", "s to the exit", 3.1, at_most=3)
+    figures.hold_marks()
+    figures.note("K6", "s to the exit", 3, at_most=3)
+    with pytest.raises(AssertionError, match="K6 s to the exit: 3.1, and the mark is 3"):
+        figures.note("K6", "s to the exit", 3.1, at_most=3)
+    assert len(figures.lines()) == 3, "it is noted even so"

@@ -170,6 +170,14 @@ def test_pytest_gets_the_arguments_and_its_number_of_workers_unless_told(checkou
     assert checkout.commands[-1][3:] == ["-n0"]
 
 
+def test_the_soak_has_every_test_of_a_case_and_holds_them_to_their_marks(checkout: Checkout) -> None:
+    run.main(["soak", "-k", "kill"])
+    command = checkout.commands[-1]
+    assert command[2:6] == ["pytest", "-m", "fault", "--hold-marks"]
+    assert "--override-ini=norecursedirs=.*" in command, "else it would not look into tests/soak"
+    assert command[-2:] == ["-k", "kill"]
+
+
 def test_the_demo_gets_the_file_wherever_it_was_named_from(
     checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
