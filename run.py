@@ -74,7 +74,7 @@ def test(arguments: list[str]) -> int:
 
 
 def soak(arguments: list[str]) -> int:
-    """all tests of faults, the long ones too, with figures; an hour; arguments go to pytest (-k NAME chooses)"""
+    """all tests of faults, the long ones too, with figures; an hour; arguments go to pytest (-k chooses)"""
     prepare(TEST)
     hours = ["--timeout=3600", "--override-ini=faulthandler_timeout=3500"]
     options = ["-m", "fault", "--hold-marks", "--override-ini=norecursedirs=.*", *hours, *arguments]

@@ -36,11 +36,11 @@ class Download:
         self._witness = witness
         self._heard_before = 0
 
-    def start(self, orch: Path, *options: str) -> Program:
+    def start(self, orch: Path, *options: str, env: dict[str, str] | None = None) -> Program:
         """The member, anew."""
         self._heard_before = len(self._witness.told)
-        peers = ["--peer", self._witness.name]
-        return self._programs.start("member", orch, "--dir", self.folder, "--port", "0", *peers, *options)
+        words = ["--dir", str(self.folder), "--port", "0", "--peer", self._witness.name, *options]
+        return self._programs.start("member", orch, *words, env=env)
 
     def ended(self, member: Program) -> None:
         """The member has ended or was killed: everything promised is on disk, and it knew what was."""

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from tests import figures
 from tests.compositions import MIB, Composition, compose
+from tests.invariants import Invariants
+from tests.kills import Download
 from tests.programs import PATIENCE_S, ROOT, Program, Programs
+from tests.ratedpeer import Rated
 from tests.scriptedpeer import ScriptedPeer
 from tests.swarms import member_address
 
@@ -24,6 +30,9 @@ def can_mount() -> bool:
     test = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
     return subprocess.run(test, capture_output=True, check=False).returncode == 0
 
+
+SOON_S = 2.0
+"""How long a member may take, with the start of Python, to find that it cannot go on."""
 
 needs_mounts = pytest.mark.skipif(not can_mount(), reason="needs Linux, and leave to mount in a namespace")
 
@@ -60,8 +69,11 @@ def test_a_disk_that_is_too_small_is_known_before_anything_is_fetched(
     orch = composition.write_orch(tmp_path)
     with ScriptedPeer(composition) as peer:
         mount = f"mount -t tmpfs -o size=1m none '{small}'"
+        began_s = time.monotonic()
         member = start_mounted(programs, mount, orch, "--dir", small, "--peer", peer.name)
         message = failure(member)
+        took_s = round(time.monotonic() - began_s, 2)
+        figures.note("D1", "s from the start to the exit on a full disk", took_s, at_most=SOON_S)
         assert peer.sent_bytes == 0
     assert str(small / "piece.bin.part") in message
     assert str(4 * MIB) in message
@@ -76,7 +88,69 @@ def test_a_folder_that_cannot_be_written_to(
     folder.mkdir()
     orch = composition.write_orch(tmp_path)
     mount = f"mount -t tmpfs -o ro none '{folder}'"
+    began_s = time.monotonic()
     assert "ead-only" in failure(start_mounted(programs, mount, orch, "--dir", folder))
+    _ended_soon("a read-only folder", began_s)
+
+
+@pytest.mark.fault("D8")
+@pytest.mark.skipif(os.name == "nt" or shutil.which("setpriv") is None, reason="needs setpriv")
+def test_a_folder_that_may_not_be_written_to(
+    programs: Programs, composition: Composition, tmp_path: Path
+) -> None:
+    """Who is root may do so whatever the mode says, without that capability not even root."""
+    folder = tmp_path / "fixed"
+    folder.mkdir(mode=0o500)
+    orch = composition.write_orch(tmp_path)
+    member = [sys.executable, str(ROOT / "member.py"), str(orch), "--dir", str(folder), "--json", "-q"]
+    command = ["setpriv", "--bounding-set", "-dac_override", *member] if os.geteuid() == 0 else member
+    began_s = time.monotonic()
+    ended = programs.start_other([*command, "--port", "0", "--log-dir", str(programs.log_dir)])
+    assert "Permission denied" in failure(ended)
+    _ended_soon("no permission", began_s)
+
+
+@pytest.mark.fault("D8")
+@pytest.mark.skipif(os.name == "nt", reason="makes links and pipes")
+@pytest.mark.parametrize("name", ["piece.bin", "piece.bin.part"])
+@pytest.mark.parametrize("kind", ["folder", "fifo", "device", "link", "dangling link", "hard link"])
+def test_what_is_in_the_way_is_refused_at_once_and_left_alone(
+    programs: Programs, invariants: Invariants, composition: Composition, tmp_path: Path, kind: str, name: str
+) -> None:
+    """Links lead to the canary."""
+    folder, target = tmp_path / "ours", invariants.canary.target
+    folder.mkdir()
+    if kind == "device" and os.geteuid() != 0:
+        pytest.skip("only root makes devices")
+    _place(folder / name, kind, target)
+    before = (folder / name).lstat()
+    with ScriptedPeer(composition) as peer:
+        began_s = time.monotonic()
+        words = ["--dir", str(folder), "--port", "0", "-q", "--peer", peer.name]
+        assert name in failure(programs.start("member", composition.write_orch(tmp_path), *words))
+        _ended_soon(f"a {kind} in the place of {name}", began_s)
+        assert peer.sent_bytes == 0
+    assert os.path.samestat((folder / name).lstat(), before)
+
+
+def _place(path: Path, kind: str, target: Path) -> None:
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "fifo":
+            os.mkfifo(path)
+        case "device":
+            os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero
+        case "link":
+            path.symlink_to(target)
+        case "dangling link":
+            path.symlink_to(target.with_name("nowhere"))
+        case _:
+            os.link(target, path)
+
+
+def _ended_soon(what: str, began_s: float) -> None:
+    figures.note("D8", f"{what}: s to the exit", round(time.monotonic() - began_s, 2), at_most=SOON_S)
 
 
 @needs_mounts
@@ -114,24 +188,34 @@ def failing(folder: Path, function: str, error: str, after: int) -> dict[str, st
 def test_a_disk_that_fails_half_way_costs_no_finished_part(
     programs: Programs, composition: Composition, tmp_path: Path, error: str
 ) -> None:
-    orch = composition.write_orch(tmp_path)
-    options = [str(orch), "-q", "--dir", str(tmp_path / "ours"), "--port", "0", "--no-seed"]
-    half = range(composition.score.parts // 2)
-    with ScriptedPeer(composition, parts=half) as peer:
-        member = programs.start("member", *options, "--peer", peer.name)
-        member.wait_for_event("progress", parts_done=len(half))
-        member.stop()
-    with ScriptedPeer(composition) as peer:
-        env = failing(tmp_path, "pwritev", error, after=1)
-        message = failure(programs.start("member", *options, "--peer", peer.name, env=env))
-        assert str(tmp_path / "ours" / "piece.bin.part") in message
-        assert ("disk is full" in message) == (error == "ENOSPC")
-        assert not (tmp_path / "ours" / "piece.bin").exists()
+    """What came and could not be written comes again, no more: the peer is no faster than a network."""
+    orch, ours = composition.write_orch(tmp_path), tmp_path / "ours"
+    half, size = range(composition.score.parts // 2), composition.score.size_bytes
+    with ScriptedPeer(composition, parts=(), curious=True) as witness:
+        download = Download(programs, composition, ours, witness)
+        with ScriptedPeer(composition, parts=half) as peer:
+            member = download.start(orch, "-q", "--no-seed", "--peer", peer.name)
+            member.wait_for_event("progress", parts_done=len(half))
+            member.stop()
+            download.ended(member)
+        with Rated(composition) as peer:
+            options = ["-q", "--no-seed", "--peer", peer.name]
+            member = download.start(orch, *options, env=failing(tmp_path, "pwritev", error, after=9))
+            message = failure(member)
+            assert str(ours / "piece.bin.part") in message
+            assert ("disk is full" in message) == (error == "ENOSPC")
+            assert not (ours / "piece.bin").exists()
+            download.ended(member)
+            assert len(download.promised) >= len(half)
 
-        code, member = programs.run("member", *options, "--peer", peer.name)
-        assert code == 0
-        assert member.wait_for_event("progress")["parts_done"] >= len(half)
-    assert composition.is_at(tmp_path / "ours" / "piece.bin")
+            member = download.start(orch, *options)
+            assert member.wait() == 0
+            download.ended(member)
+            assert peer.connections == 2, "it was not blamed"
+            again_bytes = peer.sent_bytes - size // 2
+    assert download.finished()
+    case = "D2" if error == "ENOSPC" else "D4"
+    figures.note(case, f"bytes fetched again after {error}, parts of 65536", again_bytes, at_most=65536)
 
 
 @pytest.mark.fault("D1")
@@ -159,8 +243,11 @@ def test_of_two_members_with_one_folder_one_is_told_and_the_other_finishes(
         peer.may_answer.clear()
         first = programs.start("member", *options, "--peer", peer.name)
         assert peer.asked.wait(PATIENCE_S)
+        began_s = time.monotonic()
         code, second = programs.run("member", *options, "--peer", peer.name)
         assert code == 6
+        took_s = round(time.monotonic() - began_s, 2)
+        figures.note("D9", "s from the second one's start to its exit", took_s, at_most=SOON_S)
         assert "another member is writing this file" in second.stderr
         peer.may_answer.set()
         assert first.wait() == 0, first.story()
