@@ -114,6 +114,46 @@ def _names_anybody(address: Address, hashes: list[bytes]) -> bool:
     return any(scrape(address, info_hash) != (0, 0) for info_hash in hashes[::100])
 
 
+LEAST_ANNOUNCES_S, STEP_ANNOUNCES_S = 500, 250
+GOOD_S = 0.05
+
+
+@pytest.mark.fault("C4")
+def test_how_many_announces_a_second_find_an_answer_in_50_ms(programs: Programs) -> None:
+    """10,000 members, as many to a swarm as may be: they come, and then announce again, ever faster."""
+    conductor, address = start(programs)
+    sources = local_sources()
+    origins = [next(sources) for _ in range(10_000)]
+    hashes = random_hashes(2, seed=3)
+    requests = [request_for(query_for(hashes[number % 2], 10_000 + number)) for number in range(10_000)]
+    took_s: list[float] = []
+
+    def announce(number: int) -> None:
+        begun_s = time.monotonic()
+        reply = exchange(address, requests[number % 10_000], origins[number % 10_000])
+        took_s.append(time.monotonic() - begun_s)
+        assert reply.startswith(b"HTTP/1.1 200")
+
+    at_a_rate(10_000, LEAST_ANNOUNCES_S, announce)
+    assert [scrape(address, info_hash) for info_hash in hashes] == [(0, 5000)] * 2
+    note("C4", "MiB of a conductor with 10,000 members", f"{memory_mib(conductor.pid):.0f}")
+    note("C4", "MiB of it at most", f"{memory_mib(conductor.pid, 'VmHWM'):.0f}")
+    assert memory_mib(conductor.pid, "VmHWM") <= 60 + 10
+    best = 0
+    for a_second in range(LEAST_ANNOUNCES_S, 10 * LEAST_ANNOUNCES_S, STEP_ANNOUNCES_S):
+        took_s.clear()
+        begun_s = time.monotonic()
+        at_a_rate(4 * a_second, a_second, announce)
+        # Who cannot ask so fast does not measure it.
+        kept_up = time.monotonic() - begun_s <= 1.05 * 4
+        if not kept_up or sorted(took_s)[len(took_s) * 99 // 100] > GOOD_S:
+            break
+        best = a_second
+    note("C4", "announces a second, 99 of 100 answered in 50 ms", best)
+    assert best >= LEAST_ANNOUNCES_S
+    ends_clean(programs, conductor)
+
+
 @pytest.mark.fault("C5")
 @pytest.mark.parametrize("kind", ["silent", "slow headers", "endless headers"])
 def test_2000_connections_do_not_keep_a_good_member_waiting(programs: Programs, kind: str) -> None:
@@ -254,6 +294,32 @@ def test_a_registry_full_of_members_stays_within_a_kib_for_each() -> None:
     note("C6", "peak MiB with 100,000 members", f"{peak_kib / 1024:.0f}")
     assert members == 100_000
     assert peak_kib <= 60 * 1024 + members
+
+
+@pytest.mark.fault("C1")
+@pytest.mark.fault("C2")
+def test_a_million_guesses_of_a_connection_id_get_no_byte(programs: Programs) -> None:
+    """BEP 15 is not built: whoever guesses meets a port that nobody listens on."""
+    conductor, address = start(programs)
+    chance = random.Random(2)
+    used_s, refused = cpu_s(conductor.pid), 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.connect(address)
+        for _ in range(1_000_000):
+            announce = chance.randbytes(8) + b"\0\0\0\1" + chance.randbytes(4) + INFO_HASH + bytes(62)
+            try:
+                sock.send(announce)
+            except ConnectionRefusedError:  # the system's answer to the one before
+                refused += 1
+        with contextlib.suppress(ConnectionRefusedError), pytest.raises(BlockingIOError):
+            sock.recv(65536)
+    note("C2", "guesses of a million that the system refused, as nobody listens", refused)
+    spent_s = round(cpu_s(conductor.pid) - used_s, 2)
+    note("C2", "bytes answered to a million guesses", 0)
+    note("C2", "the conductor's processor meanwhile, s", spent_s, at_most=50)
+    assert scrape(address, INFO_HASH) == (0, 0)
+    ends_clean(programs, conductor)
 
 
 @pytest.mark.fault("G1")

@@ -7,7 +7,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,9 @@ import pytest
 from tests import figures
 from tests.compositions import MIB, Composition, compose
 from tests.invariants import Invariants
-from tests.kills import Download, Rationed, small_files
+from tests.kills import Download, Rationed, parts_on_disk, small_files
 from tests.programs import PATIENCE_S, ROOT, Program, Programs
+from tests.ratedpeer import Rated
 from tests.scriptedpeer import ScriptedPeer
 from tests.swarms import Orchestra, member_address, uploaded_bytes, wait_until
 
@@ -82,6 +83,45 @@ def test_200_kills_at_random_moments_lose_no_verified_part(
     figures.note("K1", f"wrong bytes, {kills} kills, seed {SEED}", 0)
     figures.note("K1", "bytes sent again per kill, parts of 65536, one seeder", again_bytes // kills)
     figures.note("K1", f"s of the slowest last start; {clean_s:.1f} s without a kill", round(slowest_s, 1))
+
+
+@pytest.mark.fault("K1")
+@pytest.mark.parametrize("percent", [10, 50, 95])
+def test_a_kill_in_mid_flow_costs_a_part_for_each_connection_at_most(
+    programs: Programs, invariants: Invariants, tmp_path: Path, percent: int
+) -> None:
+    """Three peers as fast as a link of 16 Mbit/s each, which go on sending until the member is dead."""
+    composition = compose(tmp_path / "source", 32 * MIB, 256 * 1024)
+    orch, size = composition.write_orch(tmp_path), composition.score.size_bytes
+    with contextlib.ExitStack() as stack:
+        witness = stack.enter_context(ScriptedPeer(composition, parts=(), curious=True))
+        peers = [stack.enter_context(Rated(composition)) for _ in range(3)]
+        options = ["--no-seed", *[word for peer in peers for word in ("--peer", peer.name)]]
+        began_s = time.monotonic()
+        member = programs.start("member", orch, "--dir", tmp_path / "clean", "--port", "0", *options)
+        assert member.wait(LONGEST_S) == 0
+        clean_s, before_bytes = time.monotonic() - began_s, _sent_bytes(peers)
+        download = Download(programs, composition, tmp_path / "ours", witness)
+        began_s = time.monotonic()
+        member = download.start(orch, *options)
+        wait_until(lambda: _sent_bytes(peers) - before_bytes >= percent * size // 100, "its time to die", 60)
+        member.kill()
+        wait_until(lambda: all(peer.left.is_set() for peer in peers), "peers that know")
+        download.ended(member)
+        right = parts_on_disk(composition, tmp_path / "ours")
+        lost_bytes = _sent_bytes(peers) - before_bytes - sum(map(composition.score.part_length, right))
+        member = download.start(orch, *options)
+        assert member.wait(LONGEST_S) == 0
+        more_s = time.monotonic() - began_s - clean_s
+        download.ended(member)
+    assert download.finished()
+    figures.note("K1", f"bytes to fetch again, 3 peers, parts of 262144, killed at {percent} %", lost_bytes)
+    figures.note("K1", f"s more than without a kill at {percent} %", round(more_s, 1), at_most=3)
+    assert lost_bytes <= 3 * composition.score.part_size_bytes
+
+
+def _sent_bytes(peers: Sequence[ScriptedPeer]) -> int:
+    return sum(peer.sent_bytes for peer in peers)
 
 
 def _clean_run(programs: Programs, orchestra: Orchestra, options: list[str]) -> float:

@@ -43,6 +43,32 @@ def seconds_until_alone(member: Program, since: int) -> float:
     return time.monotonic() - began_s
 
 
+@pytest.mark.fault("K4")
+def test_what_is_left_of_two_seeders_feeds_as_fast_as_one(
+    programs: Programs, invariants: Invariants, tmp_path: Path
+) -> None:
+    composition = compose(tmp_path / "source", 32 * MIB, 256 * 1024)
+    orch = composition.write_orch(tmp_path)
+    took_s = []
+    for seeders in (1, 2):
+        folder = tmp_path / f"from {seeders}"
+        with Hosts(programs, 3, bit_s=20e6) as hosts:
+            mortal = [seed(hosts, number, orch, composition) for number in range(seeders)][-1]
+            peers = [word for number in range(seeders) for word in ("--peer", f"{ipv4(number)}:6881")]
+            leecher = hosts.start(2, "member", orch, "--dir", folder, "--no-seed", *peers)
+            leecher.wait_for_event("progress", members=seeders)
+            began_s = time.monotonic()
+            if seeders == 2:
+                time.sleep(4)
+                mortal.kill()
+            assert leecher.wait(120) == 0, leecher.story()
+            took_s.append(time.monotonic() - began_s)
+        assert composition.is_at(invariants.output(composition, folder / "piece.bin"))
+    share = round(took_s[0] / took_s[1], 3)
+    figures.note("K4", "rate when one of two is killed after 4 s, of that with one seeder", share)
+    assert share >= 0.9
+
+
 @pytest.mark.fault("N1")
 @pytest.mark.parametrize("ipv6_only", [True, False], ids=["IPv6 only", "both"])
 def test_a_swarm_finds_and_feeds_itself(
@@ -187,3 +213,36 @@ def test_a_half_open_link_with_data_on_it_is_found_dead_sooner(
     figures.note("P5", "s for the other one's rest of 32 MiB at 20 Mbit/s", round(stays_s, 1))
     assert took_s <= FOUND_DEAD_WITH_DATA_S
     assert stays_s <= FOUND_DEAD_WITH_DATA_S
+
+
+@pytest.mark.fault("P5")
+def test_a_cut_link_costs_the_others_a_twentieth_at_most(
+    programs: Programs, invariants: Invariants, tmp_path: Path
+) -> None:
+    """Two seeders and four leechers on links of 20 Mbit/s; one leecher's host vanishes under load, or not."""
+    composition = compose(tmp_path / "source", 64 * MIB, 256 * 1024)
+    orch = conducted(composition, tmp_path, ipv4(0))
+    took_s = []
+    for cut in (False, True):
+        folder = tmp_path / f"cut {cut}"
+        with Hosts(programs, 6, bit_s=20e6) as hosts:
+            hosts.start(0, "conductor", "--port", str(PORT)).wait_for_event("listening")
+            for number in range(2):
+                seed(hosts, number, orch, composition)
+            began_s = time.monotonic()
+            leechers = [
+                hosts.start(number, "member", orch, "--dir", folder / str(number)) for number in range(2, 6)
+            ]
+            leechers[-1].wait_for_event("progress", members=5)
+            if cut:
+                time.sleep(5)
+                hosts.network.plug(5, in_=False)
+                leechers.pop().kill()
+            for leecher in leechers[:3]:
+                leecher.wait_for_event("complete", 120)
+            took_s.append(time.monotonic() - began_s)
+        for number in range(2, 5):
+            assert composition.is_at(invariants.output(composition, folder / str(number) / "piece.bin"))
+    share = round(took_s[0] / took_s[1], 3)
+    figures.note("P5", "rate of the others when one of six is cut off, of that without", share)
+    assert share >= 0.95
