@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import queue
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +33,12 @@ from orchestra.resume import HEADER, MAGIC, VERSION, Hint, ResumeFile, _checksum
 from orchestra.score import Score
 from orchestra.storage import Storage
 from orchestra.writer import Writer
+from tests import figures
+from tests.callers import tuned_member
+from tests.compositions import compose
 from tests.fakes import PATIENCE_S, CountingBuffer, Reports, blocks_message, content, score_of
+from tests.programs import Programs
+from tests.scriptedpeer import ScriptedPeer
 
 PART_BYTES = 40_000
 PARTS = 9
@@ -304,6 +310,33 @@ def test_a_bad_resume_file_is_a_notice_and_everything_is_hashed(
     ours = bad.startswith(MAGIC) or not any(bad)
     assert (path.read_bytes() == bad) != ours
     assert begin().checked.doubtful == ours
+
+
+@pytest.mark.fault("D10")
+def test_a_member_with_a_bad_resume_file_checks_everything_and_ends_well(
+    programs: Programs, tmp_path: Path
+) -> None:
+    """As small as this it would have none, and would not believe one."""
+    composition, ours = compose(tmp_path / "source", 16 * PART_BYTES, PART_BYTES), tmp_path / "ours"
+    words = [composition.write_orch(tmp_path), "--dir", ours, "--port", "0", "--peer"]
+    tuning = "ledger.LEAST_BYTES=0 writer.HASHED_BYTES=0"
+    with ScriptedPeer(composition, parts=range(8)) as half:
+        member = tuned_member(programs, *words, half.name, TUNING=tuning)
+        member.wait_for_event("progress", parts_done=8)
+        member.stop()
+    [good] = ours.glob(".*.resume")
+    for kind in ("random bytes", "newer version", "other info-hash", "longer bitmap", "other mtime"):
+        folder = tmp_path / kind
+        shutil.copytree(ours, folder)
+        (folder / good.name).write_bytes(CORPUS[kind](good.read_bytes()))
+        words[2] = folder
+        with ScriptedPeer(composition) as peer:
+            member = tuned_member(programs, *words, peer.name, "--no-seed", TUNING=tuning)
+            assert member.wait() == 0, member.story()
+            assert peer.sent_bytes == 8 * PART_BYTES, "what was right is kept"
+        assert "checking every part" in member.stderr, kind
+        assert composition.is_at(folder / composition.score.name)
+    figures.note("D10", "kinds of bad resume files, each a notice and a full check", len(CORPUS))
 
 
 @pytest.mark.fault("D10")
