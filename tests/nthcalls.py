@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from tests.programs import ROOT, Programs
@@ -73,7 +74,7 @@ def conduct(programs: Programs, kind: str, nth: int) -> Outcome:
         for _ in range(2):
             try:
                 scrape(("127.0.0.1", port), bytes(20))
-            except (OSError, EOFError, ValueError, KeyError):
+            except (OSError, EOFError, ValueError, KeyError, HTTPException):
                 continue  # the one call that fails may be that of this question
     except AssertionError:  # it says nothing more: so it is about to end
         conductor.wait(PATIENCE_S)
