@@ -208,9 +208,16 @@ class Ledger:
     def found_installed(self) -> None:
         """The composition stood there, and every part was hashed."""
         self._file.remove_torn()
-        if self._used and self._kept:
+        if not self._used:
+            return
+        if self._kept:
             self._storage.sync_found()
             self._save_clean(self._right, {}, quietly=True)
+            return
+        hint = self._file.load(self._storage.status(), time.time_ns())
+        # What nobody would believe: a kill has left it that came between the file's name and its removal.
+        if hint is not None and hint.doubt:
+            self._file.remove()
 
     def spoilt(self) -> None:
         """An installed composition is not right any more: the next start has to look."""

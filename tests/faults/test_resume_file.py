@@ -469,6 +469,33 @@ def test_and_so_it_does_when_the_file_gets_its_name(begin: Begin, tmp_path: Path
 
 
 @pytest.mark.fault("K2")
+def test_what_a_kill_left_beside_a_file_that_had_just_got_its_name_goes_at_the_next_start(
+    begin: Begin, tmp_path: Path
+) -> None:
+    """The name is given first, and then the resume file is done with."""
+    half_done(begin)
+    resume_path(tmp_path).write_bytes(with_field(2, 0)(resume_path(tmp_path).read_bytes()))  # unclean
+    (tmp_path / f"{NAME}.part").unlink()
+    (tmp_path / NAME).write_bytes(DATA)
+    run = begin(kept=False)
+    assert run.checked.right == ALL
+    run.stop()
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+@pytest.mark.fault("K2")
+def test_what_whoever_shares_a_file_knows_of_it_stays_when_it_is_not_shared_for_once(
+    begin: Begin, tmp_path: Path
+) -> None:
+    (tmp_path / NAME).write_bytes(DATA)
+    for kept in (True, False):
+        run = begin(kept=kept)
+        assert run.checked.right == ALL
+        run.stop()
+    assert begin().checked.doubtful
+
+
+@pytest.mark.fault("K2")
 @pytest.mark.skipif(os.name == "nt", reason="makes links and pipes")
 @pytest.mark.parametrize("kind", ["link", "fifo", "folder", "anybody's"])
 def test_what_is_not_ours_of_that_name_stays(begin: Begin, tmp_path: Path, kind: str) -> None:
