@@ -9,6 +9,7 @@ and written.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import random
 import time
@@ -108,7 +109,11 @@ class Ledger:
         self._remembered = bytearray()
         if not self._used or (installed and not self._kept):
             return None
-        hint = self._file.load(self._storage.status(), time.time_ns())
+        try:
+            status = self._storage.status()
+        except OSError:  # whoever hashes all will meet it too, and say so
+            return None
+        hint = self._file.load(status, time.time_ns())
         if hint is None:
             return None
         doubt = hint.doubt
@@ -214,10 +219,11 @@ class Ledger:
             self._storage.sync_found()
             self._save_clean(self._right, {}, quietly=True)
             return
-        hint = self._file.load(self._storage.status(), time.time_ns())
-        # What nobody would believe: a kill has left it that came between the file's name and its removal.
-        if hint is not None and hint.doubt:
-            self._file.remove()
+        with contextlib.suppress(OSError):
+            hint = self._file.load(self._storage.status(), time.time_ns())
+            # What nobody would believe: a kill has left it that came between the file's name and its removal.
+            if hint is not None and hint.doubt:
+                self._file.remove()
 
     def spoilt(self) -> None:
         """An installed composition is not right any more: the next start has to look."""

@@ -51,18 +51,18 @@ class Listener(Worker):
         self._report(ThreadEnded(self.name))
 
     def _listen(self) -> None:
+        sockets: list[Any] = []
         try:
             if self._port is None:
                 sockets = netutils.listen_first_free(None, FIRST_PORT, PORTS_TRIED)
             else:
                 sockets = netutils.listen(None, self._port)
+            host, port_taken = netutils.address_of(sockets[0].getsockname())
         except OSError as error:
             port = "any port from 6881 up" if self._port is None else f"port {self._port}"
             text = f"cannot listen on {port}: {error.strerror or error}: choose another one with --port"
             self._report(ListenFailed(NetworkError(text)))
-            return
-        try:
-            host, port_taken = netutils.address_of(sockets[0].getsockname())
+        else:
             self._report(Listening(host, port_taken))
             self._accept(sockets)
         finally:

@@ -169,7 +169,10 @@ class Storage:
         """
         if not hasattr(os, "fstatvfs"):
             return
-        system, status = os.fstatvfs(self._fd), os.fstat(self._fd)
+        try:
+            system, status = os.fstatvfs(self._fd), os.fstat(self._fd)
+        except OSError as error:
+            raise storage_error(self.part_path, error, "looking for room") from error
         needed_bytes = self.size_bytes - 512 * status.st_blocks
         free_bytes = system.f_bavail * system.f_frsize
         if needed_bytes > free_bytes:

@@ -52,6 +52,7 @@ def fetch(programs: Programs, orchestra: Orchestra, peer: ScriptedPeer, kind: st
     what = f"{kind} {nth}: {code}\n{member.story()}"
     assert code in DOCUMENTED, what
     assert "Traceback" not in member.stderr, what
+    assert kind == "thread" or "unexpected failure" not in member.stderr, what
     assert code == 0 or member.stderr, what
     found = folder / orchestra.composition.score.name
     assert not found.exists() or orchestra.composition.is_at(found), f"a wrong file: {what}"
@@ -86,6 +87,7 @@ def conduct(programs: Programs, kind: str, nth: int) -> Outcome:
     what = f"{kind} {nth}: {code}\n{conductor.story()}"
     assert code in DOCUMENTED, what
     assert "Traceback" not in conductor.stderr, what
+    assert kind == "thread" or "unexpected failure" not in conductor.stderr, what
     programs.running.remove(conductor)
     conductor.close()
     return Outcome(mark.exists(), code, elapsed_s)

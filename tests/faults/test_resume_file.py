@@ -434,6 +434,20 @@ def test_a_resume_file_that_cannot_be_written_is_one_notice_and_the_old_one_stay
     assert "it was changed since" in again.notices[0]
 
 
+@pytest.mark.fault("X1")
+def test_a_file_whose_state_cannot_be_read_is_hashed_whole(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_done(begin)
+
+    def fail(_storage: Storage) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Storage, "status", fail)
+    checked = begin().checked
+    assert (checked.right, checked.doubtful) == (HALF, False)
+
+
 TORN = [b"", MAGIC, MAGIC + bytes(200), bytes(4096)]
 """What a kill or a power cut leaves of a file that is being written."""
 

@@ -99,6 +99,27 @@ def test_without_a_port_of_its_own_it_takes_the_first_free_one(monkeypatch: pyte
         listener.close()
 
 
+@pytest.mark.fault("X1")
+def test_a_port_that_cannot_be_named_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nameless:
+        closed = False
+
+        def getsockname(self) -> None:
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+        def close(self) -> None:
+            self.closed = True
+
+    sock = Nameless()
+    monkeypatch.setattr(netutils, "listen", lambda *_: [sock])
+    desk = Desk(port=7000)
+    desk.listener.put(Listen())
+    failed = desk.reports.next(ListenFailed)
+    assert str(failed.error).startswith("cannot listen on port 7000: No buffer space")
+    desk.end()
+    assert sock.closed
+
+
 @pytest.mark.fault("D11")
 def test_out_of_descriptors_it_says_so_waits_and_goes_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

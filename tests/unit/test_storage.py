@@ -316,6 +316,24 @@ def test_a_disk_that_is_too_small_is_known_before_the_first_byte_comes(
         storage.check_room()
 
 
+@pytest.mark.fault("X1")
+@pytest.mark.skipif(not POSIX, reason="asks fstatvfs")
+@pytest.mark.parametrize("function", ["fstatvfs", "fstat"])
+def test_a_disk_that_does_not_say_how_full_it_is_is_a_storage_error(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    def fail(_fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    storage.open_part()
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(StorageError, match="looking for room failed: Input/output error"),
+    ):
+        patch.setattr(os, function, fail)
+        storage.check_room()
+
+
 @pytest.mark.skipif(not POSIX, reason="asks fstatvfs")
 def test_what_is_on_the_disk_already_needs_no_more_room(
     storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch
