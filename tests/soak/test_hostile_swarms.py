@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import statistics
+import struct
 import sys
 import threading
 import time
@@ -25,7 +26,7 @@ from tests.hostile import KINDS
 from tests.hosts import Hosts, ipv4, needs_hosts
 from tests.programs import ROOT, Program, Programs
 from tests.ratedpeer import Rated
-from tests.scriptedpeer import PROTOCOL, ScriptedPeer, wrongly
+from tests.scriptedpeer import PIECE, PROTOCOL, ScriptedPeer, wrongly
 from tests.swarms import Orchestra, uploaded_bytes, wait_until
 
 SIZE_BYTES = 48 * MIB
@@ -156,19 +157,35 @@ def test_a_seeder_that_was_stopped_goes_on_without_an_error(
     assert orchestra.fetched("ours")
 
 
+class Trickling(ScriptedPeer):
+    """Sends the first block that it is asked for, a byte a second."""
+
+    def _serve_block(self, sock: socket.socket, part: int, begin: int, length: int) -> None:
+        self.asked.set()
+        sock.sendall(struct.pack(">IBII", 9 + length, PIECE, part, begin))
+        while True:
+            sock.sendall(b"\0")
+            threading.Event().wait(1.0)
+
+
 @pytest.mark.fault("P3")
+@pytest.mark.fault("P4")
 @pytest.mark.timeout(300)
-def test_who_claims_all_and_sends_nothing_is_closed_within_a_minute_or_so(
-    programs: Programs, composition: Composition, tmp_path: Path
+@pytest.mark.parametrize("kind", ["nothing", "a byte a second"])
+def test_who_claims_all_and_gives_next_to_nothing_is_closed_within_a_minute_or_so(
+    programs: Programs, composition: Composition, tmp_path: Path, kind: str
 ) -> None:
     orch = composition.write_orch(tmp_path)
-    with ScriptedPeer(composition, answer=lambda *_: None) as silent:
-        programs.start("member", orch, "--dir", tmp_path / "ours", "--port", "0", "--peer", silent.name)
-        assert silent.asked.wait(30)
+    trickling = kind == "a byte a second"
+    peer = Trickling(composition) if trickling else ScriptedPeer(composition, answer=lambda *_: None)
+    with peer:
+        programs.start("member", orch, "--dir", tmp_path / "ours", "--port", "0", "--peer", peer.name)
+        assert peer.asked.wait(30)
         began_s = time.monotonic()
-        assert silent.left.wait(90)
-        figures.note("P3", "closed after, s", f"{time.monotonic() - began_s:.1f}")
-        assert time.monotonic() - began_s <= 65
+        assert peer.left.wait(90)
+        took_s = time.monotonic() - began_s
+    figures.note("P4" if trickling else "P3", f"gives {kind}: closed after, s", f"{took_s:.1f}")
+    assert took_s <= 65
 
 
 @pytest.mark.fault("P8")

@@ -326,12 +326,10 @@ def test_a_disk_that_does_not_say_how_full_it_is_is_a_storage_error(
         raise OSError(errno.EIO, "Input/output error")
 
     storage.open_part()
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(StorageError, match="looking for room failed: Input/output error"),
-    ):
+    with monkeypatch.context() as patch:
         patch.setattr(os, function, fail)
-        storage.check_room()
+        with pytest.raises(StorageError, match="looking for room failed: Input/output error"):
+            storage.check_room()
 
 
 @pytest.mark.skipif(not POSIX, reason="asks fstatvfs")
