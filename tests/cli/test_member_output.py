@@ -107,6 +107,7 @@ def test_the_events_are_those_of_the_manual(
         "stopped": ["event", "reason"],
     }
     names = [event["event"] for event in member.events]
+    names.remove("listening")  # who dials may be complete before the port is taken
     assert names[-2:] == ["complete", "stopped"]
     last = [event for event in member.events if event["event"] == "progress"][-1]
     assert (last["parts_done"], last["eta_s"]) == (PARTS, 0)

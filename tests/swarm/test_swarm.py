@@ -49,6 +49,8 @@ def test_five_members_at_once_cost_their_seeder_less_than_two_and_a_half_copies(
     copies = 5 * long_piece.score.size_bytes
     wait_until(lambda: sum(map(uploaded_bytes, [seeder, *members])) >= copies, "five copies accounted for")
     assert uploaded_bytes(seeder) < 2.5 * long_piece.score.size_bytes
+    for member in members:
+        member.stop()  # before that it may be in the midst of writing its resume file
     for name in names:
         assert orchestra.fetched(name)
         shutil.rmtree(tmp_path / name)
