@@ -15,10 +15,12 @@ if __name__ == "__main__":
     quiet_interrupts()
 
 import argparse
+import contextlib
 import errno
 import queue
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import netutils
@@ -120,8 +122,15 @@ def _interval(text: str) -> int:
 
 def listen(host: str | None, port: int) -> list[socket.socket]:
     """The listening sockets. Raises NetworkError, whose text says what to do."""
-    try:
+    with _as_network_error(host, port):
         return netutils.listen(host, port)
+
+
+@contextlib.contextmanager
+def _as_network_error(host: str | None, port: int) -> Iterator[None]:
+    """Make an OSError a NetworkError that says what to do."""
+    try:
+        yield
     except OSError as error:
         where = netutils.format_address((safe(host), port)) if host else f"port {port}"
         raise NetworkError(f"cannot listen on {where}: {_advice(error)}") from error
@@ -142,11 +151,12 @@ def _advice(error: OSError) -> str:
 def conduct(arguments: argparse.Namespace, console: Console) -> int:
     """Serve until q is pressed; returns the exit code, or raises the signal that ended it."""
     listeners = listen(arguments.host, arguments.port)
-    addresses = [netutils.address_of(listener.getsockname()) for listener in listeners]
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     clock = WakefulClock()
     app = TrackerApp(Tracker(arguments.interval, clock=clock))
-    server = WebServer(app, listeners, inbox.put, refusal=REFUSAL, beat=clock)
+    with _as_network_error(arguments.host, arguments.port):
+        addresses = [netutils.address_of(listener.getsockname()) for listener in listeners]
+        server = WebServer(app, listeners, inbox.put, refusal=REFUSAL, beat=clock)
     with as_messages(inbox.put), Keys(inbox.put):
         server.start()
         try:

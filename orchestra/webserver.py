@@ -16,6 +16,7 @@ on. With us that is a bug, and ends the program: see _Alarm.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import re
@@ -62,6 +63,8 @@ class WebServer(Worker):
 
     A bug in its threads, or in the application, is ThreadCrashed; who asked gets status 500.
 
+    Raises OSError when the system has not what it needs, RuntimeError when it has no threads.
+
     `throttle` is asked for each request, and then the server's own; who is refused gets the body
     `refusal`. `beat` is called at least once a second while the server serves.
     """
@@ -78,7 +81,7 @@ class WebServer(Worker):
     ) -> None:
         super().__init__("webserver", report)
         self._map: dict[int, Any] = {}
-        self._open: list[Any] = []
+        self._leaving = False
         self._filters = (_Alarm(report), _Seldom())
         settings = Adjustments(
             sockets=listeners,  # else it would look up an address of its own
@@ -96,19 +99,23 @@ class WebServer(Worker):
         except RuntimeError:  # no more threads in this system: end those that there are
             self._handlers.shutdown(timeout=_STOP_TIMEOUT_S)
             raise
-        # Each puts itself into the map.
-        self._servers = [
-            _Listener(
-                app,
-                self._map,
-                _sock=sock,
-                dispatcher=self._handlers,
-                adj=settings,
-                sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
-                bind_socket=False,
-            )
-            for sock in listeners
-        ]
+        try:
+            # Each puts itself into the map.
+            self._servers = [
+                _Listener(
+                    app,
+                    self._map,
+                    _sock=sock,
+                    dispatcher=self._handlers,
+                    adj=settings,
+                    sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
+                    bind_socket=False,
+                )
+                for sock in listeners
+            ]
+        except OSError:
+            self._close()
+            raise
         gate = _Gate(Throttle() if throttle is None else throttle, refusal)
         for server in self._servers:
             server.gate = gate
@@ -120,27 +127,27 @@ class WebServer(Worker):
         for each, name in itertools.product(self._filters, _LOGGERS):
             logging.getLogger(name).addFilter(each)
         try:
-            while self._map:
+            while self._map and not self._leaving:
                 rests = any(server.rests for server in self._servers)
                 patience_s = STARVED_REST_S if rests else 1.0
                 wasyncore.loop(timeout=patience_s, use_poll=True, map=self._map, count=1)
         finally:
-            self._handlers.shutdown(timeout=_STOP_TIMEOUT_S)
-            for connection in (*self._open, *self._map.values()):
-                connection.close()
+            self._close()
             for each, name in itertools.product(self._filters, _LOGGERS):
                 logging.getLogger(name).removeFilter(each)
         self._report(ThreadEnded(self.name))
 
+    def _close(self) -> None:
+        self._handlers.shutdown(timeout=_STOP_TIMEOUT_S)
+        for connection in list(self._map.values()):
+            connection.close()
+
     def stop(self) -> None:
         """Have the thread end, at once. Call it once, from any thread; then `join`."""
+        self._leaving = True
         if self.is_alive():
-            self._trigger.pull_trigger(self._leave_loop)
-
-    def _leave_loop(self) -> None:
-        # The loop runs as long as it has something to look after.
-        self._open += self._map.values()
-        self._map.clear()
+            with contextlib.suppress(OSError):  # the loop looks once a second in any case
+                self._trigger.pull_trigger()
 
 
 class _Gate:

@@ -25,6 +25,9 @@ def test_a_member_survives_the_failure_of_a_call(
 
 
 @pytest.mark.fault("X1")
-@pytest.mark.parametrize(("kind", "nth"), [("thread", 1), ("thread", 3), ("file", 3), ("socket", 2)])
+@pytest.mark.parametrize(
+    ("kind", "nth"),
+    [("thread", 1), ("thread", 3), ("file", 3), ("socket", 2), ("socket", 6), ("socket", 8), ("socket", 11)],
+)
 def test_a_conductor_survives_the_failure_of_a_call(programs: Programs, kind: str, nth: int) -> None:
     assert conduct(programs, kind, nth).reached

@@ -97,6 +97,30 @@ def test_odd_but_right_requests_are_answered(request_line: bytes) -> None:
         assert ask(address, request_line % QUERY + b"\r\n\r\n").endswith(ANSWER)
 
 
+@pytest.mark.fault("X1")
+def test_it_ends_even_where_nothing_can_wake_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    reports: queue.SimpleQueue[object] = queue.SimpleQueue()
+    server = WebServer(TrackerApp(Tracker(120)), netutils.listen("127.0.0.1", 0), reports.put)
+    server.start()
+    monkeypatch.setattr(server._trigger, "_physical_pull", fail)
+    server.stop()
+    server.join(PATIENCE_S)
+    assert reports.get(timeout=PATIENCE_S) == ThreadEnded("webserver")
+
+
+@pytest.mark.fault("X1")
+def test_a_socket_that_cannot_be_served_leaves_no_thread_behind() -> None:
+    class Nameless(socket.socket):
+        def getsockname(self) -> Any:
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    with Nameless() as sock, pytest.raises(OSError, match="No buffer space"):
+        WebServer(TrackerApp(Tracker(120)), [sock], print)
+
+
 @pytest.mark.fault("C3")
 def test_the_address_that_a_request_claims_is_not_looked_at() -> None:
     claims = (b"X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.1\r\nX-Real-IP: 192.0.2.1\r\n"
