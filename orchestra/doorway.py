@@ -346,10 +346,11 @@ class Doorway:
         self._departed[peer.key] = (peer.host, peer.peer_id)
         if len(self._departed) > MAX_DEPARTED:
             del self._departed[next(iter(self._departed))]
+        if of_no_use and peer.contact is not None:
+            # Who called us could be called as well.
+            self.book.rest(peer.contact, now_s + REST_S)
         if peer.dialled:
             useful = peer.down.total_bytes or peer.up.total_bytes or now_s - peer.since_s > USEFUL_S
-            if of_no_use:
-                self.book.rest(peer.dialled, now_s + REST_S)
             self.book.release(peer.dialled, now_s, worked=bool(useful))
 
     def ban(self, peer: Peer, reason: str) -> None:

@@ -268,6 +268,18 @@ def test_where_neither_could_gain_the_address_rests(door: Door) -> None:
     assert due_s >= door.now_s + REST_S
 
 
+def test_where_neither_could_gain_who_called_us_is_not_called_either(door: Door) -> None:
+    peer = door.shake(door.call(("10.3.0.1", 40_000)))
+    peer.listen_port = A[1]
+    contact = peer.contact
+    assert contact is not None
+    door.doorway.book.add((contact,), door.now_s)
+    door.leave(peer, of_no_use=True)
+    due_s = door.doorway.book.next_try_s()
+    assert due_s is not None
+    assert due_s >= door.now_s + REST_S
+
+
 def test_all_half_open_connections_can_be_ended(door: Door) -> None:
     keys = [*door.dial(A), door.call(B)]
     door.doorway.close_half_open("we stop")
