@@ -78,8 +78,15 @@ def install(counter: Counter) -> None:
             if hasattr(socket.socket, name):
                 setattr(socket.socket, name, counter.failing(getattr(socket.socket, name), error))
         socket.socketpair = counter.failing(socket.socketpair, error)
-        init = counter.failing(socket.socket.__init__, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
-        socket.socket.__init__ = init  # type: ignore[method-assign]
+        init = socket.socket.__init__
+        failing = counter.failing(init, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+
+        def initialise(*arguments: Any, **options: Any) -> None:
+            # What was accepted has its descriptor already: there it cannot fail, and nobody would close it.
+            fileno = options["fileno"] if "fileno" in options else (*arguments, *[None] * 4)[4]
+            (init if fileno is not None else failing)(*arguments, **options)
+
+        socket.socket.__init__ = initialise  # type: ignore[method-assign]
 
 
 def begin() -> None:
