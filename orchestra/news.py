@@ -1,23 +1,24 @@
-"""Telling peers of the parts that we get: a few of them at a time, all of them once a second.
+"""Telling peers of the parts that we get: at once, or once a second.
 
-Pure; owned by the orchestrator. Each message wakes a thread here and two there:
-to tell a hundred peers of each part takes longer than to fetch it. So a few
-hear at once, who can pass it on, and the others of many parts together; but who
-serves us and wants nothing learns at once what has come.
+Pure; owned by the orchestrator. To tell a hundred peers of each part takes
+longer than to fetch it. So those who have it themselves, or show no interest,
+hear of many at a time; but who serves us learns at once what has come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from orchestra.geometry import neighbours
 from orchestra.peer import Peer
 from orchestra.wire import encode_haves
 
-GATHER_S = 0.1
-FEW = 4
-"""So many peers are told something every GATHER_S, those first who have heard least. Only who serves us and
-wants nothing of us is told at once: it may be the only source, which gives out more by what it hears."""
+GATHER_S = 0.05
+"""Haves go out no more often than this, many together where parts are small. Only who serves us and wants
+nothing of us is told at once: it may be the only source, which gives out more by what it hears."""
+TOLD_A_SECOND = 100
+"""No more peers than this are told something in a second: each message wakes a thread here and two there, so
+that who has many would do little else. Each of 20 peers hears of what is common every 0.2 s."""
 
 SHOWN_A_SECOND = 64
 """A complete peer wants nothing, but hears of so many: it sees that its blocks are not taken in vain."""
@@ -28,7 +29,7 @@ class News:
 
     def __init__(self) -> None:
         self._parts: list[int] = []
-        self._told_at_s = float("-inf")
+        self._told_at_s = self._next_at_s = float("-inf")
         self.due_s: float | None = None
         """When `tell_waiting` is to be called; None when nobody waits."""
 
@@ -36,13 +37,18 @@ class News:
         """A new peer, which learns from our bitfield what we have so far."""
         peer.told = len(self._parts)
 
-    def tell(self, peers: Collection[Peer], good: list[int], now_s: float) -> None:
-        """We have got these parts: tell those who may want them, at once or with what comes soon."""
+    def tell(self, peers: Iterable[Peer], good: list[int], now_s: float, *, rare: bool = False) -> None:
+        """We have got these parts: tell those who may want them, at once or with what comes soon.
+
+        What is `rare` does not wait for longer than GATHER_S.
+        """
         self._parts += good
         runs = list(neighbours(good))
+        next_at_s = min(self._next_at_s, self._told_at_s + GATHER_S) if rare else self._next_at_s
+        at_once = now_s >= next_at_s
+        told = 0
         encoded: dict[int, bytes] = {}
         number = len(good)
-        some_wait = False
         for peer in peers:
             if peer.closing:
                 continue
@@ -54,31 +60,35 @@ class News:
             held = good[0] in have if number == 1 else sum(map(have.count_in, runs))
             if held:
                 peer.wanted_parts -= held
-            if peer.engaged and not peer.wants:
+            lacks_some = held < number
+            may_want = lacks_some and not peer.told_in_vain
+            if (may_want and at_once) or (peer.engaged and not peer.wants):
+                told += 1
                 self._catch_up(peer, encoded, now_s)
-                peer.told_in_vain = held < number
-            elif held < number and not peer.told_in_vain:
-                some_wait = True
-        if some_wait:
-            self.due_s = max(now_s, self._told_at_s + GATHER_S)
-            if now_s >= self.due_s:
-                self.tell_waiting(peers, now_s)
+                peer.told_in_vain = lacks_some and not peer.wants
+            elif may_want:
+                self.due_s = next_at_s if self.due_s is None else min(self.due_s, next_at_s)
+        if at_once:
+            self._rest(told, now_s)
 
     def tell_waiting(self, peers: Iterable[Peer], now_s: float) -> None:
-        """Tell a few of those who may want it what came since they were last told."""
-        waiting = [
-            peer
-            for peer in peers
-            if not (peer.closing or peer.told_in_vain or peer.have.complete)
-            and peer.have.without(self._parts[peer.told :])
-        ]
-        waiting.sort(key=lambda peer: peer.told)
+        """Tell those who may want it what came since they were last told."""
+        self.due_s = None
+        told = 0
         encoded: dict[int, bytes] = {}
-        for peer in waiting[:FEW]:
-            self._catch_up(peer, encoded, now_s)
-            peer.told_in_vain = not peer.wants
+        for peer in peers:
+            if peer.closing or peer.told_in_vain or peer.have.complete:
+                continue
+            if peer.have.without(self._parts[peer.told :]):
+                told += 1
+                self._catch_up(peer, encoded, now_s)
+                peer.told_in_vain = not peer.wants
+        self._rest(told, now_s)
+
+    def _rest(self, told: int, now_s: float) -> None:
+        """So many peers have just been told something: when is it the next ones' turn?"""
         self._told_at_s = now_s
-        self.due_s = now_s + GATHER_S if len(waiting) > FEW else None
+        self._next_at_s = now_s + max(GATHER_S, told / TOLD_A_SECOND)
 
     def tell_the_rest(self, peers: Iterable[Peer], now_s: float) -> None:
         """Tell everybody what they have not heard yet, and forget it."""

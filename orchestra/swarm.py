@@ -27,6 +27,8 @@ from orchestra.wire import KEEP_ALIVE, Blocks
 
 EXTENT_BYTES = 256 * 1024
 KEEP_ALIVE_S = 100.0
+RARE = 8
+"""With fewer holders that we know of than this a part is rare."""
 SILENCE_S = 130.0
 
 
@@ -171,7 +173,8 @@ class Swarm:
         for index in bad:
             self.downloads.part_bad(index)
         if good:
-            self.news.tell(self.peers.values(), good, now_s)
+            rare = any(self.picker.availability(index) < RARE for index in good)
+            self.news.tell(self.peers.values(), good, now_s, rare=rare)
             if self.complete:
                 for peer in self.peers.values():
                     if not peer.closing:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestra.geometry import Geometry
-from orchestra.news import FEW, GATHER_S, SHOWN_A_SECOND, News
+from orchestra.news import GATHER_S, SHOWN_A_SECOND, TOLD_A_SECOND, News
 from orchestra.peer import Peer
 from orchestra.wire import Haves
 from tests.fakes import bitfield, link_of, make_peer
@@ -37,28 +39,30 @@ def test_the_first_news_are_told_at_once_and_the_next_ones_together() -> None:
     assert news.due_s is None
 
 
-def test_of_many_peers_a_few_are_told_at_a_time_those_first_who_have_heard_least() -> None:
-    news, peers = News(), peers_of(2 * FEW + 1)
+@pytest.mark.parametrize("first", ["told at once", "told after a while"])
+def test_who_has_many_peers_tells_them_less_often(first: str) -> None:
+    news, peers = News(), peers_of(50)
     news.tell(peers, [1], 10.0)
-    assert [heard(peer) for peer in peers] == [[1]] * FEW + [[]] * (FEW + 1)
+    told_at_s = 10.0
+    if first == "told after a while":
+        news.tell(peers, [2], 10.0)
+        assert news.due_s is not None
+        told_at_s = news.due_s
+        news.tell_waiting(peers, told_at_s)
+    news.tell(peers, [3], told_at_s)
+    assert news.due_s == told_at_s + len(peers) / TOLD_A_SECOND
+    assert not heard(peers[0]).count(3)
+
+
+def test_what_is_rare_does_not_wait_for_longer() -> None:
+    news, peers = News(), peers_of(50)
+    news.tell(peers, [1], 10.0)
     news.tell(peers, [2], 10.0 + GATHER_S / 2)
-    assert [heard(peer) for peer in peers] == [[]] * len(peers)
+    news.tell(peers, [3], 10.0 + GATHER_S / 2, rare=True)
     assert news.due_s == 10.0 + GATHER_S
     news.tell_waiting(peers, news.due_s)
-    assert [heard(peer) for peer in peers] == [[]] * FEW + [[1, 2]] * FEW + [[]]
-    assert news.due_s == 10.0 + 2 * GATHER_S
-    news.tell_waiting(peers, news.due_s)
-    assert [heard(peer) for peer in peers] == [[2]] * (FEW - 1) + [[]] * (FEW + 1) + [[1, 2]]
-
-
-def test_who_has_it_already_does_not_keep_others_waiting() -> None:
-    news, peers = News(), peers_of(FEW + 1)
-    news.tell(peers, [1], 10.0)
-    for peer in peers:
-        peer.have.add(2)
-    peers[0].have.remove(2)
-    news.tell(peers, [2], 10.0 + GATHER_S)
-    assert [heard(peer) for peer in peers] == [[1, 2]] + [[1]] * (FEW - 1) + [[1, 2]]
+    news.tell(peers, [4], 10.0 + 3 * GATHER_S, rare=True)
+    assert heard(peers[0]) == [1, 2, 3, 4]
 
 
 def test_who_serves_us_and_wants_nothing_is_told_at_once_all_the_same() -> None:
