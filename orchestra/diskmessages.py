@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from orchestra.errors import OrchestraError
+from orchestra.kinds import kind
 from orchestra.messages import Buffer, Inbox
 from orchestra.wire import Blocks
 
@@ -21,8 +21,8 @@ class Memory(Buffer, Protocol):
 # Keeper -> writer
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+@kind
+class Saved(NamedTuple):
     """The resume file was written, or could not be: `problem` says why then. `failed`: the data could not."""
 
     took_s: float
@@ -33,16 +33,16 @@ class Saved:
 # Writer -> digest
 
 
-@dataclass(frozen=True, slots=True)
-class Along:
+@kind
+class Along(NamedTuple):
     """From the writer: `run`, in `buffer`, goes on just where the last one ended. To be given back."""
 
     buffer: Buffer
     run: Blocks
 
 
-@dataclass(frozen=True, slots=True)
-class ReadBack:
+@kind
+class ReadBack(NamedTuple):
     """From the writer: bytes `span` of the file go on there. Read into `sheet`, and give that back.
 
     `writer` gets DiskFailed when they cannot be read.
@@ -53,11 +53,11 @@ class ReadBack:
     writer: Inbox
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+@kind
+class Finish(NamedTuple):
     """From the writer: the whole has gone along, and is right."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spoilt:
+@kind
+class Spoilt(NamedTuple):
     """From the writer: something that went along has turned out wrong; all of it will come again."""

@@ -6,10 +6,12 @@ On the hot path one message carries a whole buffer. docs/threads.md has each que
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from orchestra.errors import OrchestraError
+from orchestra.kinds import kind
 from orchestra.shipment import Shipment
 from orchestra.wire import Blocks, BlockSpan, Handshake, Message
 
@@ -19,8 +21,10 @@ Address = tuple[str, int]
 Stamp = tuple[int, ...]
 """What tells whether a file was changed: another one when it was."""
 
-Halves = dict[int, list[tuple[int, int]]]
+Halves = Mapping[int, list[tuple[int, int]]]
 """For each part that was half fetched: runs of whole blocks on disk, as (begin in the part, length)."""
+
+NO_HALVES: Halves = {}
 
 
 class Inbox(Protocol):
@@ -47,8 +51,8 @@ class Outbox(Protocol):
 # Orchestrator -> announcer
 
 
-@dataclass(frozen=True, slots=True)
-class Announce:
+@kind
+class Announce(NamedTuple):
     """How we stand, for the conductor (BEP 3). `event`: "started", "completed", "stopped", "" in between."""
 
     event: str
@@ -59,16 +63,16 @@ class Announce:
     wanted: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+@kind
+class Stop(NamedTuple):
     """End your thread: finish what must be finished, say your last word, return."""
 
 
 # Announcer -> orchestrator
 
 
-@dataclass(frozen=True, slots=True)
-class Announced:
+@kind
+class Announced(NamedTuple):
     """A conductor answered. `conductor` is "host:port"; counts are -1 where it gave none."""
 
     conductor: str
@@ -80,37 +84,37 @@ class Announced:
     leechers: int
 
 
-@dataclass(frozen=True, slots=True)
-class AnnounceFailed:
+@kind
+class AnnounceFailed(NamedTuple):
     """No conductor of the list answered. `reason` is safe to print."""
 
     event: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class AnnouncerEnded:
+@kind
+class AnnouncerEnded(NamedTuple):
     """The announcer's last word."""
 
 
 # Connection -> orchestrator
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+@kind
+class Accepted(NamedTuple):
     """The listener has a new connection; the orchestrator says whether it is welcome."""
 
     sock: Any
     address: Address
 
 
-@dataclass(frozen=True, slots=True)
-class Starved:
+@kind
+class Starved(NamedTuple):
     """The listener cannot accept a caller: the system has no descriptor or memory for one."""
 
 
-@dataclass(frozen=True, slots=True)
-class LinkUp:
+@kind
+class LinkUp(NamedTuple):
     """The handshake with peer `key` succeeded."""
 
     key: int
@@ -121,7 +125,7 @@ class LinkUp:
 class Received:
     """All that one receive brought. `buffer`, when given, holds the data of the Blocks
     among `messages` and goes back to its pool once it has been written or was not wanted.
-    Not frozen only because a frozen one takes twice as long to make, and there are so many.
+    A dataclass, and not frozen, only because a tuple takes twice as long to make, and there are so many.
     """
 
     key: int
@@ -129,16 +133,16 @@ class Received:
     buffer: Buffer | None
 
 
-@dataclass(frozen=True, slots=True)
-class BlocksSent:
+@kind
+class BlocksSent(NamedTuple):
     """A shipment has left; `payload_bytes` is the blocks' data alone."""
 
     key: int
     payload_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class LinkClosed:
+@kind
+class LinkClosed(NamedTuple):
     """A connection's last word. `reason` is safe to print."""
 
     key: int
@@ -148,23 +152,23 @@ class LinkClosed:
 # Orchestrator -> writer
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+@kind
+class Write(NamedTuple):
     """Runs of wanted blocks, whose views point into `buffer`: check, write, give the buffer back."""
 
     buffer: Buffer
     runs: list[Blocks]
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
-    """The blocks of part `index` that were written do not count: it will come anew."""
+@kind
+class Forget(NamedTuple):
+    """The blocks of `part` that were written do not count: it will come anew."""
 
-    index: int
+    part: int
 
 
-@dataclass(frozen=True, slots=True)
-class Install:
+@kind
+class Install(NamedTuple):
     """The composition is whole and right: make it durable and give it its name. `kept`: it will be shared on,
     so that the next start had better know that it is right.
     """
@@ -172,30 +176,30 @@ class Install:
     kept: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Part `index` is not right any more, or cannot be read. It comes anew after the reader's Withdrawn."""
+@kind
+class Lost(NamedTuple):
+    """`part` is not right any more, or cannot be read. It comes anew after the reader's Withdrawn."""
 
-    index: int
+    part: int
 
 
-@dataclass(frozen=True, slots=True)
-class Recheck:
+@kind
+class Recheck(NamedTuple):
     """All parts should be right, but the whole is not: hash each part again, and say so with Checked."""
 
 
 # Writer -> orchestrator
 
 
-@dataclass(frozen=True, slots=True)
-class CheckProgress:
+@kind
+class CheckProgress(NamedTuple):
     """At start: this many bytes of what is on disk have been hashed."""
 
     checked_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+@kind
+class Checked(NamedTuple):
     """At start: what is on disk. `right` has one byte a part, 1 for a right one; `installed`: under its own
     name. `doubtful`: the resume file says so, and only a sample was looked at. `stamp`: how an installed file
     stood before it was checked. `halves`: what there is of parts that are not whole, unchecked.
@@ -205,27 +209,27 @@ class Checked:
     installed: bool
     doubtful: bool = False
     stamp: Stamp | None = None
-    halves: Halves = field(default_factory=dict)
+    halves: Halves = NO_HALVES
 
 
-@dataclass(frozen=True, slots=True)
-class PartsWritten:
+@kind
+class PartsWritten(NamedTuple):
     """These parts are on disk and right, and those were wrong."""
 
     good: list[int]
     bad: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+@kind
+class Installed(NamedTuple):
     """NAME is there, complete and durable; `stamp`: how it stands."""
 
     path: str
     stamp: Stamp | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DiskFailed:
+@kind
+class DiskFailed(NamedTuple):
     """Storage cannot go on: the member stops with this error."""
 
     error: OrchestraError
@@ -234,8 +238,8 @@ class DiskFailed:
 # Orchestrator -> reader; reader -> orchestrator
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+@kind
+class Read(NamedTuple):
     """Read these blocks and hand them to `outbox` as one Shipment."""
 
     key: int
@@ -243,8 +247,8 @@ class Read:
     blocks: list[BlockSpan]
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+@kind
+class Watch(NamedTuple):
     """What the reader must not take on trust. `doubtful`: one byte a part, 1 for those to be verified before
     they are sent for the first time. `stamp`, once nobody has anything to write: how the file stood when it
     was right; when it stands otherwise all parts are doubtful.
@@ -254,8 +258,8 @@ class Watch:
     stamp: Stamp | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReadFailed:
+@kind
+class ReadFailed(NamedTuple):
     """Nothing of this Read was sent: parts `lost` cannot be read, or are not right any more."""
 
     key: int
@@ -264,25 +268,25 @@ class ReadFailed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """The answer to Lost: each Read from before it was dealt with, and nobody reads part `index` any more."""
+@kind
+class Withdrawn(NamedTuple):
+    """The answer to Lost: each Read from before it was dealt with, and nobody reads `part` any more."""
 
-    index: int
+    part: int
 
 
 # Orchestrator -> writer; digest -> orchestrator. What the disk's threads say to one another: diskmessages.py
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
+@kind
+class Digest(NamedTuple):
     """To the writer: all parts before byte `up_to_bytes` are on disk and right, and may be hashed."""
 
     up_to_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Digested:
+@kind
+class Digested(NamedTuple):
     """The SHA-1 of the whole composition."""
 
     sha1: bytes
@@ -291,13 +295,13 @@ class Digested:
 # Orchestrator -> listener; listener -> orchestrator
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+@kind
+class Listen(NamedTuple):
     """All is ready: take a port and accept connections."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListenFailed:
+@kind
+class ListenFailed(NamedTuple):
     """The port cannot be had: the member stops with this error."""
 
     error: OrchestraError
@@ -306,8 +310,8 @@ class ListenFailed:
 # Threads -> orchestrator, at their end
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadEnded:
+@kind
+class ThreadEnded(NamedTuple):
     """A thread's last word."""
 
     name: str
@@ -316,23 +320,23 @@ class ThreadEnded:
 # Main -> orchestrator; orchestrator -> main
 
 
-@dataclass(frozen=True, slots=True)
-class Quit:
+@kind
+class Quit(NamedTuple):
     """The user has had enough: `reason` is "q", "SIGINT" or "SIGTERM"."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Listening:
+@kind
+class Listening(NamedTuple):
     """The member may be dialled on `port`."""
 
     host: str
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+@kind
+class Progress(NamedTuple):
     """How it goes; rates in bytes a second, `eta_s` -1 when unknown."""
 
     parts_done: int
@@ -345,8 +349,8 @@ class Progress:
     eta_s: int
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+@kind
+class Complete(NamedTuple):
     """The composition stands under its name, verified."""
 
     path: str
@@ -354,15 +358,15 @@ class Complete:
     elapsed_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+@kind
+class Notice(NamedTuple):
     """One line for the user: something is odd, but goes on."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+@kind
+class Ended(NamedTuple):
     """The orchestrator's last word: `error` says why it stopped, if not because it was asked to."""
 
     reason: str

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
 from orchestra.doorway import MAX_PEERS, Links
 from orchestra.errors import NetworkError, ScoreError
@@ -73,8 +73,7 @@ class Phase(Enum):
     ENDED = "ended"
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """What this member is to do.
 
     `path`: where the composition is to stand. `timeout_s`: give up after so long without a source;
@@ -93,8 +92,7 @@ class Task:
     max_peers: int = MAX_PEERS
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
+class Ports(NamedTuple):
     """Where the orchestrator's messages go; lists and stubs in tests.
 
     `threads` are the names of all that will say ThreadEnded.
@@ -313,7 +311,7 @@ class Orchestrator:
             if not self._task.seed:
                 self._stop("complete", None, now_s)
         elif self._end is not None:
-            self._end = replace(self._end, complete=True)
+            self._end = self._end._replace(complete=True)
 
     def _show_progress(self, now_s: float) -> None:
         if (progress := self._gauge.read(now_s)) is not None:

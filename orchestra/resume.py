@@ -18,10 +18,10 @@ import hashlib
 import os
 import stat
 import struct
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from orchestra.messages import Halves
+from orchestra.messages import NO_HALVES, Halves
 from orchestra.score import Score
 from orchestra.wire import BLOCK_BYTES
 
@@ -61,8 +61,7 @@ _TO_DIGITS = bytes([ord("0")]) + bytes([ord("1")]) * 255
 _FROM_DIGITS = bytes(256 * [0])[: ord("1")] + b"\1" + bytes(256 - ord("1") - 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
+class Hint(NamedTuple):
     """What a resume file says. `right`: one byte a part, 1 for a right one; empty when it cannot be read.
 
     `doubt` says why it must not be believed; empty when it may be.
@@ -70,7 +69,7 @@ class Hint:
 
     right: bytearray
     doubt: str = ""
-    halves: Halves = field(default_factory=dict)
+    halves: Halves = NO_HALVES
 
 
 class ResumeFile:
@@ -143,7 +142,7 @@ class ResumeFile:
         return Hint(right, halves=halves), bool(flags & CLEAN), file
 
     def _parse_halves(self, body: bytes, at: int, count: int, right: bytearray) -> Halves:
-        halves: Halves = {}
+        halves: dict[int, list[tuple[int, int]]] = {}
         sound = True
         try:
             for _ in range(count):

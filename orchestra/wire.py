@@ -11,8 +11,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from orchestra.errors import RemoteProtocolError
+from orchestra.kinds import kind
 
 BLOCK_BYTES = 16384
 """What one request asks for; larger requests are refused by the field's clients."""
@@ -54,49 +56,49 @@ class MessageId(IntEnum):
     EXTENDED = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Choke:
+@kind
+class Choke(NamedTuple):
     """The peer will not answer our requests."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unchoke:
+@kind
+class Unchoke(NamedTuple):
     """The peer will answer our requests."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interested:
+@kind
+class Interested(NamedTuple):
     """The peer wants parts that we have."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotInterested:
+@kind
+class NotInterested(NamedTuple):
     """The peer wants nothing that we have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Haves:
+@kind
+class Haves(NamedTuple):
     """The peer has got these parts: one or more `have` messages in a row."""
 
     indices: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class BitfieldReceived:
+@kind
+class BitfieldReceived(NamedTuple):
     """All that the peer has, one bit a part, the first part in the highest bit."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Requests:
+@kind
+class Requests(NamedTuple):
     """The peer asks for these blocks, in this order."""
 
     blocks: list[BlockSpan]
 
 
-@dataclass(frozen=True, slots=True)
-class Cancels:
+@kind
+class Cancels(NamedTuple):
     """The peer no longer wants these blocks."""
 
     blocks: list[BlockSpan]
@@ -127,46 +129,46 @@ class Blocks:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+@kind
+class Port(NamedTuple):
     """The peer runs a DHT node on this UDP port (BEP 5)."""
 
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Suggestions:
+@kind
+class Suggestions(NamedTuple):
     """The peer would rather be asked for these parts (BEP 6)."""
 
     indices: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class HaveAll:
+@kind
+class HaveAll(NamedTuple):
     """The peer has every part; instead of a bitfield (BEP 6)."""
 
 
-@dataclass(frozen=True, slots=True)
-class HaveNone:
+@kind
+class HaveNone(NamedTuple):
     """The peer has nothing; instead of a bitfield (BEP 6)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejects:
+@kind
+class Rejects(NamedTuple):
     """The peer will not send these blocks, which were asked of it (BEP 6)."""
 
     blocks: list[BlockSpan]
 
 
-@dataclass(frozen=True, slots=True)
-class AllowedFast:
+@kind
+class AllowedFast(NamedTuple):
     """The peer gives these parts, once it has them, even while it chokes us (BEP 6)."""
 
     indices: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Extended:
+@kind
+class Extended(NamedTuple):
     """A message of the extension protocol (BEP 10); id 0 is its handshake."""
 
     extended_id: int
@@ -193,8 +195,8 @@ Message = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
+@kind
+class Handshake(NamedTuple):
     """The first 68 bytes of each side (BEP 3)."""
 
     reserved: int

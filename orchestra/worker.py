@@ -11,11 +11,13 @@ import contextlib
 import errno
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
+
+from orchestra.kinds import kind
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadCrashed:
+@kind
+class ThreadCrashed(NamedTuple):
     """An unexpected exception ended the thread `name`: a bug, never a peer's fault."""
 
     name: str

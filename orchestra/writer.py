@@ -24,6 +24,7 @@ from orchestra.errors import OrchestraError, StorageError
 from orchestra.geometry import Geometry
 from orchestra.ledger import LEAST_HALF_BYTES, Ledger, extend_runs, merged_runs
 from orchestra.messages import (
+    NO_HALVES,
     Checked,
     CheckProgress,
     Digest,
@@ -148,7 +149,7 @@ class Writer(Worker):
             self._report(Notice(safe(text, 4096)))
         storage.check_room()
         right, doubtful, halves = (
-            self._look(installed=False) if held_bytes else (bytearray(parts), False, Halves())
+            self._look(installed=False) if held_bytes else (bytearray(parts), False, NO_HALVES)
         )
         if not self._is_told_to_stop():
             self._hashes = {index: PartHash(list(runs)) for index, runs in halves.items()}

@@ -8,7 +8,6 @@ import stat
 import struct
 from pathlib import Path
 
-from orchestra.messages import Halves
 from orchestra.resume import HEADER, MAGIC, Hint, ResumeFile, _checksum, _is_ours
 from orchestra.score import Score
 from orchestra.wire import BLOCK_BYTES
@@ -79,7 +78,7 @@ def make_resume(rng: random.Random) -> bytes:
     if score.parts > 1000 and rng.random() < 0.9:
         choice, score = 0, SCORES[0]
     right = bytearray(rng.choices((0, 1), k=score.parts))
-    halves: Halves = {}
+    halves: dict[int, list[tuple[int, int]]] = {}
     for index in rng.sample(range(score.parts), min(score.parts, rng.randrange(3))):
         blocks = score.part_length(index) // BLOCK_BYTES
         if blocks and not right[index]:

@@ -363,7 +363,7 @@ class Stage:
             self.tell(ThreadEnded("reader"))
             return
         if isinstance(message, Lost):
-            self.tell(Withdrawn(message.index))
+            self.tell(Withdrawn(message.part))
             return
         if isinstance(message, Watch):
             return

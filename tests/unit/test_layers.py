@@ -14,7 +14,7 @@ LAYERS: dict[str, str] = {
     "pure": """
         addressbook addresses announce announcereply bencode bitfield census choker conversation
         crowds decoder digestfeed diskmessages doorway downloads errors extension fast flight flights gauge
-        geometry humans memory messages metainfo names news pace patience peer pex picker priority rate
+        geometry humans kinds memory messages metainfo names news pace patience peer pex picker priority rate
         registry regular roster schedule score scorelines service sharer shipment swarm text throttle
         uploads wholefile wire
         """,
