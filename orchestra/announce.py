@@ -9,7 +9,7 @@ those: a member is where it speaks from. announcereply.py has the answers.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from orchestra.text import safe
@@ -36,8 +36,7 @@ class AnnounceProblem(ValueError):
     """A query that cannot be answered. The text is safe and goes out as the `failure reason`."""
 
 
-@dataclass(frozen=True, slots=True)
-class AnnounceQuery:
+class AnnounceQuery(NamedTuple):
     """One announce. `wanted` is None when the member leaves the number to the conductor.
 
     `compact` False asks for dictionaries instead of packed addresses, `with_ids`

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from netutils import Address, normal_host, unpack_peers
 from orchestra import bencode
@@ -26,8 +26,7 @@ DEFAULT_MIN_INTERVAL_S = 60.0
 MAX_INTERVAL_S = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """How a swarm stands: seeds, other members, and how many have completed it here (BEP 48)."""
 
     complete: int = 0
@@ -35,8 +34,7 @@ class Counts:
     downloaded: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What an announce is answered with.
 
     `v4` and `v6` are packed addresses; `peer_ids`, when known, has their peer
@@ -52,8 +50,7 @@ class Answer:
     warning: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What a member learns from a conductor. Counts are -1 where it gave none; `warning` is safe to print."""
 
     members: tuple[Address, ...]

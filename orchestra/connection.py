@@ -15,8 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import netutils
 from orchestra.buffers import Pool
@@ -49,8 +48,7 @@ MAX_OUTBOX = 1000
 _log = logging.getLogger("orchestra.connection")
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What both sides must agree on, and who we are."""
 
     info_hash: bytes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from netutils import normal_host
 from orchestra import __version__, bencode
@@ -27,8 +27,7 @@ DONT_HAVE_ID = 3
 """What peers are to call an `lt_donthave` message (BEP 54): a part, 4 bytes, that they have lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExtensionHandshake:
+class ExtensionHandshake(NamedTuple):
     """What a peer says of itself: `client` is raw text, to be escaped; 0, "" or None where it said nothing.
 
     `upload_only`: it wants nothing (BEP 21). `our_host`: our address as it sees it.

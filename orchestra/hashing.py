@@ -12,8 +12,8 @@ import hashlib
 import io
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import NamedTuple
 
 from orchestra import memory
 from orchestra.worker import ThreadCrashed, Worker
@@ -23,8 +23,7 @@ _RING_BUFFER_BYTES = 1 << 20
 """Enough that no thread idles while another is off its processor: fewer were up to a tenth slower."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileHashes:
+class FileHashes(NamedTuple):
     """What one read of a file gave: `part_sha1s` is 20 bytes a part, `size_bytes` what was read."""
 
     sha1: bytes

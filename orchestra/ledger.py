@@ -14,8 +14,7 @@ import queue
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestra.checking import sample_is_right
 from orchestra.diskmessages import Saved
@@ -38,8 +37,7 @@ MOST_RUNS = 50_000
 """As many as the resume file has room for, and then some."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Save:
+class _Save(NamedTuple):
     """To the keeper: these parts are right, one byte a part."""
 
     right: bytearray

@@ -12,6 +12,7 @@ import logging
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from netutils import Address, pack_peers, unpack_peers
 from orchestra import bencode
@@ -39,8 +40,7 @@ SEED, REACHABLE = 0x02, 0x10
 _log = logging.getLogger("orchestra.pex")
 
 
-@dataclass(frozen=True, slots=True)
-class Contacts:
+class Contacts(NamedTuple):
     """One message: who came, with flags, and who went."""
 
     added: dict[Address, int]

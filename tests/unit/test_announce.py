@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -42,7 +41,7 @@ MINIMAL = (
 
 
 def test_the_query_has_these_bytes() -> None:
-    query = replace(QUERY, event="started", wanted=50)
+    query = QUERY._replace(event="started", wanted=50)
     assert format_announce(query).encode() == MINIMAL + b"&compact=1&event=started&numwant=50"
 
 
@@ -51,15 +50,15 @@ def test_the_smallest_announce_is_understood() -> None:
 
 
 @pytest.mark.parametrize(("addition", "expected"), [
-    (b"&event=started", replace(QUERY, event="started")),
+    (b"&event=started", QUERY._replace(event="started")),
     (b"&event=", QUERY),
     (b"&event=empty", QUERY),
     (b"&event=paused", QUERY),
-    (b"&numwant=0", replace(QUERY, wanted=0)),
-    (b"&numwant=999999999", replace(QUERY, wanted=999999999)),
+    (b"&numwant=0", QUERY._replace(wanted=0)),
+    (b"&numwant=999999999", QUERY._replace(wanted=999999999)),
     (b"&numwant=-1", QUERY),
-    (b"&compact=0", replace(QUERY, compact=False)),
-    (b"&compact=0&no_peer_id=1", replace(QUERY, compact=False, with_ids=False)),
+    (b"&compact=0", QUERY._replace(compact=False)),
+    (b"&compact=0&no_peer_id=1", QUERY._replace(compact=False, with_ids=False)),
     (b"&ip=192.0.2.1&ipv6=2001:db8::1&key=%FF&trackerid=x&supportcrypto=1&ip=10.0.0.1", QUERY),
     (b"&&=&==&novalue&", QUERY),
 ])  # fmt: skip
@@ -190,12 +189,12 @@ def test_a_compact_answer_has_these_bytes() -> None:
 
 
 def test_peers6_is_left_out_when_there_are_none_and_peers_never() -> None:
-    assert format_answer(replace(ANSWER, v4=b"", v6=b""), compact=True) == HEAD + b"0:e"
+    assert format_answer(ANSWER._replace(v4=b"", v6=b""), compact=True) == HEAD + b"0:e"
 
 
 def test_an_answer_in_dictionaries_has_both_families_and_the_peer_ids_if_asked_for() -> None:
     ids = tuple(bytes([letter]) * 20 for letter in b"abc")
-    answer = replace(ANSWER, peer_ids=ids)
+    answer = ANSWER._replace(peer_ids=ids)
     assert format_answer(answer, compact=False) == (
         HEAD + b"l"
         b"d2:ip8:10.0.0.17:peer id20:aaaaaaaaaaaaaaaaaaaa4:porti6881ee"
@@ -207,7 +206,7 @@ def test_an_answer_in_dictionaries_has_both_families_and_the_peer_ids_if_asked_f
 
 
 def test_a_warning_goes_with_the_answer() -> None:
-    body = format_answer(replace(ANSWER, v4=b"", v6=b"", warning="mind"), compact=True)
+    body = format_answer(ANSWER._replace(v4=b"", v6=b"", warning="mind"), compact=True)
     assert body == HEAD + b"0:15:warning message4:minde"
 
 
@@ -236,7 +235,7 @@ def reply_to(**fields: object) -> Reply:
 
 def test_what_the_conductor_writes_the_member_reads() -> None:
     members = (("10.0.0.1", 6881), ("10.0.0.2", 6882), ("2001:db8::1", 6883))
-    answer = replace(ANSWER, peer_ids=(PEER_ID,) * 3, warning="mind")
+    answer = ANSWER._replace(peer_ids=(PEER_ID,) * 3, warning="mind")
     for compact in (True, False):
         reply = parse_reply(format_answer(answer, compact=compact), loopback=False)
         assert reply == Reply(members, 120.0, 10.0, seeders=1, leechers=2, warning="mind")
