@@ -130,6 +130,10 @@ def _run(parser: Parser, body: Body, argv: list[str], console: Console, *, usage
             console.note(f"{parser.program}: {run_log.problem}")
         with _noticed_crashes() as crashes:
             return _run_body(_unless_crashed(body, crashes), arguments, console, run_log.path, argv)
+    except (OutputClosed, Signalled, KeyboardInterrupt) as end:
+        # Here, since it may come as soon as there is a log.
+        log.info("ends: %r", end)
+        raise
     finally:
         run_log.close()
 
@@ -178,8 +182,7 @@ def _run_body(
         log.info("ends with exit code %d: %s", error.exit_code, error)
         console.fail(str(error), error.exit_code)
         return error.exit_code
-    except (OutputClosed, Signalled, KeyboardInterrupt) as end:
-        log.info("ends: %r", end)
+    except OutputClosed:
         raise
     except Exception as error:
         log.critical("unexpected failure", exc_info=True)
