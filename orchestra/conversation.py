@@ -235,7 +235,9 @@ class Conversation:
             peer.dont_have_id = hello.dont_have_id
         if hello.pex_id is not None:
             self._exchange.agreed(peer, hello.pex_id, now_s)
-        _log.info("%s is %s%s", peer.host, peer.client, ", wants nothing" if peer.upload_only else "")
+        if peer.hellos == 1:
+            # Those who become complete say so to everybody.
+            _log.info("%s is %s%s", peer.host, peer.client, ", wants nothing" if peer.upload_only else "")
 
     def is_over(self, peer: Peer) -> bool:
         """True when neither side can gain from the other."""

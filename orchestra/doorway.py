@@ -132,7 +132,8 @@ class Doorway:
         room = self._max_peers
         if any(map(crowds.of_use, self._peers.values())):
             room = min(DIALLED_UP_TO, room)
-        if self.connections >= room:
+        next_try_s = self.book.next_try_s()
+        if self.connections >= room or next_try_s is None or next_try_s > now_s:
             return
         self._earn(now_s)
         connected = {peer.contact for peer in self._peers.values() if peer.contact}
