@@ -1,8 +1,8 @@
-"""One peer's connection: a receiving and a sending thread around one socket.
+"""One peer's connection: a thread that dials, shakes hands and sends, around one socket.
 
-The receiving thread owns the socket's life: it dials if it must, shakes
-hands, starts the sending thread, turns bytes into messages, and says LinkClosed
-as the last word, after the sending thread has ended. The orchestrator holds
+The thread owns the socket's life: it dials if it must, shakes hands, lends the
+socket to the receiver, sends what is in the outbox, and says LinkClosed as the
+last word, after the receiver has let go of the socket. The orchestrator holds
 the Connection as its Link and may only `send` and `close`, which never block.
 """
 
@@ -18,32 +18,22 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import netutils
-from orchestra.buffers import Pool
-from orchestra.decoder import Decoder, missing_bytes
+from orchestra.decoder import Decoder
 from orchestra.errors import RemoteProtocolError
-from orchestra.landing import MESSAGE_BYTES, Landing
-from orchestra.messages import Address, BlocksSent, LinkClosed, LinkUp, Received
-from orchestra.patience import Patience
+from orchestra.messages import Address, BlocksSent, LinkClosed, LinkUp
+from orchestra.receiver import Intake, Receiver
 from orchestra.shipment import Shipment
-from orchestra.socketflow import Arrival, Backlog
+from orchestra.socketflow import Backlog
 from orchestra.text import safe
-from orchestra.wire import BLOCK_BYTES, HANDSHAKE_BYTES, Blocks, Handshake, decode_handshake, encode_handshake
-from orchestra.worker import Worker, start_thread
+from orchestra.wire import HANDSHAKE_BYTES, Handshake, decode_handshake, encode_handshake
+from orchestra.worker import Worker
 
 DIAL_S = 10.0
 HANDSHAKE_S = 10.0
-FEW_SLOTS = 4
-"""How much of a landing to fill where no blocks come, 32 KiB: little at a time for the orchestrator
-to hear, since such messages are not bounded by the memory that they came in."""
-GATHERED_BLOCKS = 3
-GATHER_S = 0.015
-"""Where blocks come slowly, how many more to wait for, and how long at the most."""
-MAX_TALK_BYTES = 4 << 20
-"""What a peer may say in a row that is not blocks. A bitfield of a million parts is 128 KiB."""
-TALK_BYTES_S = 2 << 20
-"""How much more of it each second: the requests for 1 GiB are 1 MiB."""
 MAX_OUTBOX = 1000
 """Items that may wait for a peer; more means that it takes nothing in."""
+_AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
+"""Not on Windows."""
 
 _log = logging.getLogger("orchestra.connection")
 
@@ -58,9 +48,9 @@ class Identity(NamedTuple):
 
 
 class Connection(Worker):
-    """The receiving thread, and the handle on both. `sock` is an accepted socket, or None to dial `address`.
+    """The sending thread, and the handle on it. `sock` is an accepted socket, or None to dial `address`.
 
-    `pool` lends the receiving buffers; `cancel` wakes a dial that takes too long when the member stops.
+    `receiver` hears what the peer says; `cancel` wakes a dial that takes too long when the member stops.
     """
 
     def __init__(  # noqa: PLR0913 - what a connection is made of, given once
@@ -71,47 +61,91 @@ class Connection(Worker):
         report: Callable[[Any], None],
         *,
         sock: socket.socket | None,
-        pool: Pool[Landing],
+        receiver: Receiver,
         cancel: netutils.Cancel,
     ) -> None:
-        super().__init__(f"peer-{key}-in", report)
+        super().__init__(f"peer-{key}", report)
         self.key = key
         self._address = address
         self._identity = identity
         self._sock = sock
         self._dials = sock is None
-        self._pool = pool
+        self._receiver = receiver
         self._cancel = cancel
         self._outbox: queue.SimpleQueue[bytes | Shipment | None] = queue.SimpleQueue()
         self._close_reason = ""
-        self._brings_blocks = False
-        self._talk = Patience(MAX_TALK_BYTES, TALK_BYTES_S)
-        self._trickles = False
-        """Blocks come, a few at a time."""
+        self._end_reason = ""
+        self._intake: Intake | None = None
+        self._let_go = threading.Event()
         self._ended = threading.Event()
         # Guards the socket against being shut after it was closed: its number may be another's by then.
         self._sock_lock = threading.Lock()
-        self._sender = _Sender(self.key, self._outbox, report, self._shut)
+        self._backlog = Backlog()
+        self._line = threading.Lock()
+        """Held by who sends, so that messages go out whole."""
+        self._open_line: socket.socket | None = None
+        """The socket, while there is anything to be sent on it. Under `_line`, as is the next."""
+        self._cut = b""
+        """What is left of words that the system took a part of; to be sent before all else."""
+        # What was put into the outbox, each counted by the one thread that puts it, and what has left it.
+        self._put_words = self._put_shipments = self._sent = 0
 
     # The orchestrator's and the reader's side
 
     def send(self, item: bytes | Shipment) -> bool:
-        """Queue `item`; False, and nothing queued, when the peer takes nothing in or is gone."""
+        """Send `item` or queue it; False, and neither, when the peer takes nothing in or is gone.
+
+        Words come from one thread, shipments from one.
+        """
         if self._ended.is_set() or self._outbox.qsize() >= MAX_OUTBOX:
             return False
-        self._outbox.put(item)
+        if isinstance(item, bytes):
+            self._say(item)
+        else:
+            self._put_shipments += 1
+            self._outbox.put(item)
         if self._ended.is_set():
             # The connection ended in between: nobody else empties the outbox now. The word that
-            # ends the sending thread may have been in it.
+            # ends the thread may have been in it.
             _drain(self._outbox)
             self._outbox.put(None)
         return True
 
+    def _say(self, words: bytes) -> None:
+        """Send `words` at once if that takes no waiting, else after all that waits.
+
+        To wake another thread for a few bytes costs more than to send them.
+        """
+        rest = words
+        queued = self._put_words + self._put_shipments - self._sent
+        if _AT_ONCE and not queued and self._line.acquire(blocking=False):
+            try:
+                rest = self._try(words)
+                if len(rest) < len(words):
+                    self._cut, rest = rest, b""
+            finally:
+                self._line.release()
+        if rest or self._cut:
+            self._put_words += 1
+            self._outbox.put(rest)
+
+    def _try(self, words: bytes) -> bytes:
+        """Send what the system takes of `words` without waiting; returns the rest."""
+        if self._open_line is None:
+            return words
+        try:
+            return words[self._open_line.send(words, _AT_ONCE) :]
+        except OSError:
+            # Full, or broken, which the thread that sends the rest will find out.
+            return words
+
     def close(self, reason: str) -> None:
-        """End the connection: both threads wake up and the last word carries `reason`."""
+        """End the connection: who waits for it wakes up, and the last word carries `reason`."""
         if not self._ended.is_set():
             # Else it has ended for a reason of its own, and could take nothing in any more.
             self._close_reason = self._close_reason or reason
+        if self._intake is not None:
+            self._intake.closed = True
         self._shut()
 
     def _shut(self) -> None:
@@ -119,30 +153,40 @@ class Connection(Worker):
             if self._sock is not None:
                 netutils.shut(self._sock)
 
-    # The receiving thread
+    # The receiver's side
+
+    def _over(self, reason: str) -> None:
+        """Nothing more comes in."""
+        self._end_reason = self._end_reason or reason
+        self._ended.set()
+        self._shut()
+        self._outbox.put(None)
+        self._let_go.set()
+
+    # The thread
 
     def work(self) -> None:
-        """Dial, shake hands, receive until the end, say the last word."""
+        """Dial, shake hands, send until the end, say the last word."""
+        reason = "crashed"
         try:
             reason = self._live()
         except RemoteProtocolError as error:
             reason = str(error)
-        except EOFError:
-            reason = "closed by the peer"
         except OSError as error:
             reason = safe(error.strerror or str(error))
         finally:
+            if self._intake is not None:
+                # What comes in ends with it, and says how it ended.
+                self._shut()
+                self._let_go.wait()
             self._ended.set()
             self._shut()
-            self._outbox.put(None)
-            if self._sender.ident is not None:
-                self._sender.join()
             _drain(self._outbox)
             with self._sock_lock:
                 sock, self._sock = self._sock, None
             if sock is not None:
                 sock.close()
-        self._report(LinkClosed(self.key, self._close_reason or reason))
+            self._report(LinkClosed(self.key, self._close_reason or self._end_reason or reason))
 
     def _live(self) -> str:
         if self._sock is None:
@@ -152,10 +196,21 @@ class Connection(Worker):
         if self._close_reason:
             return self._close_reason
         handshake = self._shake_hands(self._sock)
-        # The sender first: what LinkUp brings about must find it running.
-        self._sender.begin(self._sock)
+        self._backlog.begin(self._sock)
+        self._open_line = self._sock
         self._report(LinkUp(self.key, handshake))
-        self._receive(self._sock, fast=handshake.speaks_fast)
+        identity = self._identity
+        decoder = Decoder(identity.parts, identity.part_size_bytes, fast=handshake.speaks_fast)
+        self._intake = Intake(self.key, self._sock, decoder, self._over)
+        self._receiver.put(self._intake)
+        try:
+            while self._send_some(self._sock):
+                pass
+        except OSError as error:
+            _log.info("sending to connection %d ended: %s", self.key, error.strerror)
+        finally:
+            with self._line:
+                self._open_line = None
         return "ended"
 
     def _shake_hands(self, sock: socket.socket) -> Handshake:
@@ -174,96 +229,8 @@ class Connection(Worker):
         theirs += netutils.recv_exactly(sock, 20, deadline)
         return decode_handshake(theirs)
 
-    def _receive(self, sock: socket.socket, *, fast: bool) -> None:
-        """Receive and decode until the connection ends. Raises EOFError, OSError, RemoteProtocolError."""
-        arrival = Arrival(sock)
-        decoder = Decoder(self._identity.parts, self._identity.part_size_bytes, fast=fast)
-        rest = b""
-        # Once we have closed it, what the system still holds of it is not worth the time to decode.
-        while not self._close_reason:
-            # Wait without a buffer, so that a hundred idle peers hold none; and for the rest of a block, or a
-            # few of them while they come, not for each packet of it.
-            missing = min(missing_bytes(rest), BLOCK_BYTES)
-            if self._trickles:
-                arrival.wait(missing + GATHERED_BLOCKS * MESSAGE_BYTES, GATHER_S)
-            else:
-                arrival.wait(missing)
-            landing = self._pool.take()
-            try:
-                rest = self._receive_into(sock, landing, rest, decoder)
-            except BaseException:
-                landing.give_back()
-                raise
-
-    def _receive_into(self, sock: socket.socket, landing: Landing, rest: bytes, decoder: Decoder) -> bytes:
-        """Receive once, report the whole messages, return the bytes of the one that is not whole yet.
-
-        Gives the landing back, or passes it on with the report; not when it raises.
-        """
-        landing.lay(rest)
-        room = landing.room(len(rest))
-        if not self._brings_blocks:
-            room = room[:FEW_SLOTS]
-        if hasattr(sock, "recvmsg_into"):
-            got = sock.recvmsg_into(room)[0]
-        else:  # Windows
-            data = sock.recv(sum(map(len, room)))
-            landing.lay(rest + data)
-            got = len(data)
-        if got == 0:
-            raise EOFError
-        filled = len(rest) + got
-        messages, rest = landing.decode(filled, decoder)
-        self._brings_blocks = any(message.__class__ is Blocks for message in messages)
-        self._trickles = self._brings_blocks and got < GATHERED_BLOCKS * MESSAGE_BYTES
-        if self._brings_blocks:
-            self._report(Received(self.key, messages, landing))
-        else:
-            if not self._talk.lasts(filled - len(rest), time.monotonic()):
-                raise RemoteProtocolError("talks without end and gives nothing")
-            landing.give_back()
-            if len(rest) < filled:
-                # A keep-alive is no message, but a sign of life.
-                self._report(Received(self.key, messages, None))
-        return rest
-
-
-class _Sender(Worker):
-    """Sends what is in the outbox, all that waits in one call where it can. None ends it."""
-
-    def __init__(
-        self,
-        key: int,
-        outbox: queue.SimpleQueue[bytes | Shipment | None],
-        report: Callable[[Any], None],
-        shut: Callable[[], None],
-    ) -> None:
-        super().__init__(f"peer-{key}-out", report)
-        self._key = key
-        self._outbox = outbox
-        self._shut = shut
-        self._sock: socket.socket | None = None
-        self._backlog = Backlog()
-
-    def begin(self, sock: socket.socket) -> None:
-        """Start sending on `sock`. Raises OSError when the system has no thread to spare."""
-        self._sock = sock
-        start_thread(self)
-
-    def work(self) -> None:
-        """Send until told to end, or until the connection has ended."""
-        assert self._sock is not None
-        try:
-            self._backlog.begin(self._sock)
-            while self._send_some(self._sock):
-                pass
-        except OSError as error:
-            _log.info("sending to connection %d ended: %s", self._key, error.strerror)
-        finally:
-            # Wakes the receiving thread, which ends the connection and empties the outbox.
-            self._shut()
-
     def _send_some(self, sock: socket.socket) -> bool:
+        """All that waits, in one call where it can; False when there is nothing more to be sent."""
         item = self._outbox.get()
         words = []
         while isinstance(item, bytes):
@@ -273,16 +240,19 @@ class _Sender(Worker):
             item = self._outbox.get()
         payload_bytes = item.payload_bytes if isinstance(item, Shipment) else 0
         try:
-            if words:
-                sock.sendall(b"".join(words))
-            if isinstance(item, Shipment):
-                _send_shipment(sock, item)
-                self._backlog.sent(sock, payload_bytes)
+            with self._line:
+                cut, self._cut = self._cut, b""
+                if cut or words:
+                    sock.sendall(b"".join([cut, *words]))
+                if isinstance(item, Shipment):
+                    _send_shipment(sock, item)
+                    self._backlog.sent(sock, payload_bytes)
+                self._sent += len(words) + isinstance(item, Shipment)
         finally:
             if isinstance(item, Shipment):
                 item.give_back()
         if payload_bytes:
-            self._report(BlocksSent(self._key, payload_bytes))
+            self._report(BlocksSent(self.key, payload_bytes))
         return item is not None
 
 

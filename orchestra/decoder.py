@@ -66,7 +66,7 @@ MAX_KEEP_ALIVES = 1000
 class Decoder:
     """Messages out of one connection's bytes.
 
-    Owned by the connection's receiving thread. `parts` bounds what a bitfield
+    Owned by the receiver. `parts` bounds what a bitfield
     may be, `part_size_bytes` places a block in the composition; `fast`: both sides
     speak BEP 6. A bitfield may come at any time: BEP 3 has it first, but aria2
     repeats it instead of many haves.

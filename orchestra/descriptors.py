@@ -7,8 +7,8 @@ to announce) is kept free, so that peers cannot take it. Windows has no such lim
 
 from __future__ import annotations
 
-OWN_DESCRIPTORS = 22
-"""A member that shares has 12 open (Linux), an announce, a resume file, a log that is turned over and
+OWN_DESCRIPTORS = 25
+"""A member that shares has 15 open (Linux), an announce, a resume file, a log that is turned over and
 a check of what is on disk need one each; the rest is for callers who are refused, and for what we forgot."""
 LEAST_PEERS = 6
 

@@ -49,13 +49,18 @@ class Landing:
         """Return the memory to its pool; it must not be touched afterwards."""
         self._pool.put(self)
 
-    def room(self, filled: int) -> list[memoryview]:
-        """The memory for what comes after the first `filled` bytes of the stream, in the stream's order."""
+    def room(self, filled: int, messages: int = SLOTS) -> list[memoryview]:
+        """The memory for what comes after the first `filled` bytes of the stream, in the stream's order.
+
+        For the rest of the message that they end in, and so many `messages`, as far as there is memory: each
+        costs time to hand to the system, whether it is filled or not.
+        """
         number, over = divmod(filled, MESSAGE_BYTES)
+        end = 2 * (number + messages)
         if over < PIECE_HEADER_BYTES:
             first = self._slots[2 * number : 2 * number + 1]
-            return [slot[over:] for slot in first] + self._slots[2 * number + 1 :]
-        return [self._slots[2 * number + 1][over - PIECE_HEADER_BYTES :], *self._slots[2 * number + 2 :]]
+            return [slot[over:] for slot in first] + self._slots[2 * number + 1 : end]
+        return [self._slots[2 * number + 1][over - PIECE_HEADER_BYTES :], *self._slots[2 * number + 2 : end]]
 
     def lay(self, stream: bytes) -> None:
         """Put `stream` at the start, as if it had been received first."""

@@ -15,19 +15,18 @@ from typing import Any
 
 import netutils
 from orchestra.announcer import Announcer
-from orchestra.buffers import Pool
 from orchestra.connection import Connection, Identity
 from orchestra.descriptors import room_for_peers
 from orchestra.digest import DigestWorker
 from orchestra.doorway import MAX_PEERS, SPARE_PEERS
 from orchestra.errors import NetworkError
 from orchestra.geometry import Geometry
-from orchestra.landing import Landing
 from orchestra.listener import Listener
 from orchestra.mailbox import Mailbox
-from orchestra.messages import Address, Ended, Quit
+from orchestra.messages import Address, Ended, Quit, Stop
 from orchestra.orchestrator import STOPPING_S, Orchestrator, Phase, Ports, Task
 from orchestra.reader import Reader
+from orchestra.receiver import Receiver
 from orchestra.score import Score
 from orchestra.storage import Storage
 from orchestra.uploads import READS_AT_ONCE
@@ -35,7 +34,6 @@ from orchestra.worker import ThreadCrashed, Worker, small_stacks, start_thread
 from orchestra.writer import Writer
 
 INBOX_MESSAGES = 256
-RECEIVE_BUFFERS = 3
 JOIN_S = 0.5
 QUIT_LOOK_S = 0.1
 SIGNAL_LOOK_S = 0.5
@@ -55,8 +53,11 @@ class Connector:
     def __init__(self, identity: Identity, report: Callable[[Any], None]) -> None:
         self._identity = identity
         self._report = report
-        self._pool: Pool[Landing] = Pool(RECEIVE_BUFFERS, Landing)
-        self._cancel = netutils.Cancel()
+        with contextlib.ExitStack() as on_failure:
+            self._cancel = netutils.Cancel()
+            on_failure.callback(self._cancel.close)
+            self.receiver = Receiver(report)
+            on_failure.pop_all()
         self._connections: list[Connection] = []
 
     def dial(self, key: int, address: Address) -> Connection:
@@ -74,6 +75,7 @@ class Connector:
     def stop_dialling(self) -> None:
         """See doorway.Links."""
         self._cancel.set()
+        self.receiver.put(Stop())
 
     @property
     def running(self) -> list[Connection]:
@@ -83,10 +85,17 @@ class Connector:
     def close(self) -> None:
         """Release what `stop_dialling` needs; after all connections have ended."""
         self._cancel.close()
+        self.receiver.close()
 
     def _start(self, key: int, address: Address, sock: Any) -> Connection:
         connection = Connection(
-            key, address, self._identity, self._report, sock=sock, pool=self._pool, cancel=self._cancel
+            key,
+            address,
+            self._identity,
+            self._report,
+            sock=sock,
+            receiver=self.receiver,
+            cancel=self._cancel,
         )
         start_thread(connection)
         self._connections = [*self.running, connection]
@@ -159,6 +168,7 @@ class Session:
         self._announcer = Announcer(score.conductors, score.info_hash, peer_id=peer_id, report=report)
         self._workers: list[Worker] = [
             self._listener,
+            self._connector.receiver,
             self._reader,
             self._digest,
             self._announcer,

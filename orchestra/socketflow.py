@@ -1,6 +1,6 @@
 """How much the system holds of a connection's data, in both directions.
 
-Used by a connection's threads. The system takes megabytes to be sent, and
+Used by the threads of connections. The system takes megabytes to be sent, and
 wakes who receives for each packet: both are wrong for many slow connections.
 Where it cannot be told otherwise, nothing here does anything.
 """
@@ -15,6 +15,8 @@ import time
 UNSENT_S = 0.025
 LEAST_UNSENT_BYTES = 64 * 1024
 MOST_UNSENT_BYTES = 4 << 20
+RINGS = 3
+"""How often to try to wake a thread."""
 SPEED_S = 0.01
 """Over how long the speed of a connection is taken, at least."""
 
@@ -57,34 +59,53 @@ class Backlog:
 
 
 class Arrival:
-    """Waits until data has come in on a blocking socket, and takes none. For one thread."""
+    """How many bytes must have come in before a socket counts as readable."""
+
+    can_gather = hasattr(socket, "SO_RCVLOWAT") and hasattr(select, "poll")
+    """Not on Windows: there all that comes wakes who waits."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._least_bytes = 1
-        self._poll = None
-        if hasattr(select, "poll") and hasattr(socket, "SO_RCVLOWAT"):
-            self._poll = select.poll()
-            self._poll.register(sock, select.POLLIN)
 
-    def wait(self, least_bytes: int, patience_s: float | None = None) -> None:
-        """Until so many bytes are there, or any where the system cannot be told, or the connection has ended.
-
-        After `patience_s` fewer will do. Raises OSError, and EOFError where it has noticed the end.
-        """
-        if self._poll is None:  # Windows
-            if not self._sock.recv(1, socket.MSG_PEEK):
-                raise EOFError
-            return
-        self._ask_for(least_bytes)
-        if not self._poll.poll(None if patience_s is None else int(1000 * patience_s)):
-            self._ask_for(1)
-            self._poll.poll()
-        # Else a receive would wait for so many: where the system runs short of memory for what came, fewer
-        # count as arrived, and no more do come.
-        self._ask_for(1)
-
-    def _ask_for(self, least_bytes: int) -> None:
-        if least_bytes != self._least_bytes:
+    def ask_for(self, least_bytes: int) -> None:
+        """From now on so many, or the end of the stream. Raises OSError."""
+        if least_bytes != self._least_bytes and self.can_gather:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least_bytes)
             self._least_bytes = least_bytes
+
+
+class Bell:
+    """Wakes one thread that waits in a selector, from any other."""
+
+    def __init__(self) -> None:
+        self._waiting, self._waking = socket.socketpair()
+        self._waiting.setblocking(False)
+        self._waking.setblocking(False)
+
+    def ring(self) -> None:
+        """Make `fileno` readable until it is hushed. Raises OSError when the system will not have it."""
+        for tries_left in range(RINGS - 1, -1, -1):
+            try:
+                self._waking.send(b"!")
+            except BlockingIOError:
+                return  # It has been rung so often that one more makes no difference.
+            except OSError:
+                if not tries_left:
+                    raise
+            else:
+                return
+
+    def hush(self) -> None:
+        """Who was rung for has come."""
+        with contextlib.suppress(OSError):
+            self._waiting.recv(4096)
+
+    def fileno(self) -> int:
+        """The descriptor that turns readable, for selectors."""
+        return self._waiting.fileno()
+
+    def close(self) -> None:
+        """Release the sockets; nobody may wait with it any more."""
+        self._waiting.close()
+        self._waking.close()

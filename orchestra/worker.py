@@ -53,7 +53,7 @@ STACK_BYTES = 512 * 1024
 def small_stacks() -> None:
     """Give threads that start from now on a small stack, where the system lets us choose.
 
-    Two threads a peer would otherwise claim gigabytes of addresses, which a limit may forbid.
+    A thread a peer would otherwise claim gigabytes of addresses, which a limit may forbid.
     """
     with contextlib.suppress(ValueError, RuntimeError):
         threading.stack_size(STACK_BYTES)

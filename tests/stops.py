@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestra import session, writer
+from orchestra import receiver, session, writer
 from orchestra.messages import Ended
 from tests.compositions import Composition
 from tests.threads.test_session import Member
@@ -22,7 +22,7 @@ STUCK_S = 30.0
 def tighten(monkeypatch: pytest.MonkeyPatch) -> None:
     """One message, one landing, one sheet: whoever waits for whom in a circle waits for ever now."""
     monkeypatch.setattr(session, "INBOX_MESSAGES", 1)
-    monkeypatch.setattr(session, "RECEIVE_BUFFERS", 1)
+    monkeypatch.setattr(receiver, "BUFFERS", 1)
     monkeypatch.setattr(writer, "SHEETS", 1)
 
 

@@ -1,7 +1,7 @@
 """The ends of connections: what has been said and has not left yet. Pure, on the virtual clock.
 
-An End is the Link of an orchestrator, and does what the two threads of a
-connection do. Its host knows when something leaves and arrives.
+An End is the Link of an orchestrator, and does what a connection and the
+receiver do. Its host knows when something leaves and arrives.
 """
 
 from __future__ import annotations

@@ -99,8 +99,8 @@ def composition(tmp_path_factory: pytest.TempPathFactory) -> Composition:
 @pytest.mark.parametrize(
     "target",
     [
-        "orchestra.connection:_Sender._send_some",
-        "orchestra.connection:Connection._receive",
+        "orchestra.connection:Connection._send_some",
+        "orchestra.receiver:Receiver._receive",
         "orchestra.landing:Landing.decode",
         "orchestra.writer:Writer._write",
         "orchestra.digestfeed:DigestFeed.written",

@@ -313,9 +313,7 @@ def test_two_thousand_idle_connections_of_one_address_hold_three_places(
 ) -> None:
     composition = compose(tmp_path / "source", MIB, 65536)
     orch = composition.write_orch(tmp_path)
-    member = tuned_member(
-        programs, orch, "--dir", composition.folder, "--port", "0", NO_EXEMPTION="1"
-    )
+    member = tuned_member(programs, orch, "--dir", composition.folder, "--port", "0", NO_EXEMPTION="1")
     address = ("127.0.0.1", member.wait_for_event("listening")["port"])
     held: list[Caller] = []
     with contextlib.ExitStack() as stack:

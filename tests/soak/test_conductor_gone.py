@@ -72,9 +72,7 @@ def transfer_s(orchestra: Orchestra, piece: Composition, name: str, *, dies: boo
 
 
 @pytest.mark.fault("T1")
-def test_a_transfer_hardly_notices_that_its_conductor_is_gone(
-    programs: Programs, piece: Composition
-) -> None:
+def test_a_transfer_hardly_notices_that_its_conductor_is_gone(programs: Programs, piece: Composition) -> None:
     orchestra = Orchestra(programs, piece, "--interval", "10")
     clean_s = transfer_s(orchestra, piece, "clean", dies=False)
     hurt_s = transfer_s(orchestra, piece, "hurt", dies=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import struct
 import threading
@@ -15,8 +16,10 @@ from netutils import Address
 from orchestra import connection as connection_module
 from orchestra.buffers import Pool
 from orchestra.connection import MAX_OUTBOX, Connection, Identity
+from orchestra.decoder import Decoder
 from orchestra.landing import MESSAGE_BYTES, Landing
-from orchestra.messages import BlocksSent, LinkClosed, LinkUp, Received
+from orchestra.messages import BlocksSent, LinkClosed, LinkUp, Received, Stop, ThreadEnded
+from orchestra.receiver import Intake, Receiver
 from orchestra.shipment import Shipment
 from orchestra.socketflow import Arrival
 from orchestra.wire import (
@@ -27,6 +30,7 @@ from orchestra.wire import (
     OUR_EXTENSIONS,
     BitfieldReceived,
     Blocks,
+    Choke,
     Handshake,
     HaveNone,
     Haves,
@@ -61,7 +65,9 @@ class Desk:
 
     def __init__(self) -> None:
         self.reports = Reports()
-        self.pool: Pool[Landing] = Pool(BUFFERS, Landing)
+        self.receiver = Receiver(self.reports)
+        self.receiver.start()
+        self.pool = self.receiver.pool
         self.shipments: Pool[Shipment] = Pool(BUFFERS, Shipment)
         self.cancel = netutils.Cancel()
         self._made: list[Connection] = []
@@ -69,7 +75,7 @@ class Desk:
 
     def _start(self, address: Address, sock: socket.socket | None) -> Connection:
         connection = Connection(
-            KEY, address, IDENTITY, self.reports, sock=sock, pool=self.pool, cancel=self.cancel
+            KEY, address, IDENTITY, self.reports, sock=sock, receiver=self.receiver, cancel=self.cancel
         )
         self._made.append(connection)
         connection.start()
@@ -121,6 +127,9 @@ class Desk:
         for connection in self._made:
             connection.join(PATIENCE_S)
         self.cancel.close()
+        self.receiver.put(Stop())
+        self.receiver.join(PATIENCE_S)
+        self.receiver.close()
 
 
 def free(pool: Pool[Any]) -> int:
@@ -267,7 +276,7 @@ def test_a_close_while_it_dials_takes_effect_as_soon_as_it_is_through(
 
     monkeypatch.setattr(netutils, "dial", dial)
     connection = Connection(
-        KEY, ("h", 1), IDENTITY, desk.reports, sock=None, pool=desk.pool, cancel=desk.cancel
+        KEY, ("h", 1), IDENTITY, desk.reports, sock=None, receiver=desk.receiver, cancel=desk.cancel
     )
     connections.append(connection)
     connection.start()
@@ -366,18 +375,89 @@ def test_idle_peers_hold_no_memory(desk: Desk) -> None:
     assert free(desk.pool) == BUFFERS
 
 
+@pytest.mark.skipif(not Arrival.can_gather, reason="the system cannot be told")
+def test_what_is_gathered_does_not_wait_for_more_for_ever(desk: Desk) -> None:
+    _, peer = desk.up()
+    for number in range(3):
+        # The second and the third wait for more, which does not come.
+        peer.send(piece(number))
+        received = desk.reports.next(Received)
+        while not told(received.messages):
+            received = desk.reports.next(Received)
+        assert told(received.messages)[0][1] == number * BLOCK_BYTES
+        assert received.buffer is not None
+        received.buffer.give_back()
+
+
+@pytest.mark.skipif(not Arrival.can_gather, reason="the system cannot be told")
+def test_a_receive_takes_less_than_was_asked_for() -> None:
+    # Where memory is short a wait ends with less: a receive that waited for the rest would never end.
+    ours, theirs = loopback_pair()
+    pool: Pool[Landing] = Pool(1, Landing)
+    with ours, theirs:
+        intake = Intake(KEY, ours, Decoder(PARTS, PART_BYTES, fast=False), lambda _: None)
+        intake.arrival.ask_for(100)
+        theirs.sendall(CHOKE)
+        assert intake.receive_into(pool.take()) == ([Choke()], len(CHOKE))
+
+
+def test_the_receiver_ends_with_the_last_connection(desk: Desk) -> None:
+    connection, _ = desk.up()
+    desk.receiver.put(Stop())
+    connection.close("we stop")
+    said = {desk.reports.next(object), desk.reports.next(object)}
+    assert said == {LinkClosed(KEY, "we stop"), ThreadEnded("receiver")}
+
+
+def test_who_comes_when_the_receiver_has_ended_is_let_go(desk: Desk) -> None:
+    desk.receiver.put(Stop())
+    desk.receiver.join(PATIENCE_S)
+    _, peer = desk.called()
+    peer.shake()
+    assert desk.reports.skip_to(LinkClosed).reason == "we stop"
+
+
 # Sending
 
 
-@pytest.mark.skipif(not hasattr(socket, "SO_RCVLOWAT"), reason="the system cannot be told")
-def test_a_receive_does_not_wait_for_as_much_as_the_look_before_it() -> None:
-    # Where memory is short a look ends with less: a receive that waited for the rest would never end.
-    ours, theirs = loopback_pair()
-    with ours, theirs:
-        arrival = Arrival(ours)
-        theirs.sendall(bytes(100))
-        arrival.wait(100)
-        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+class Part:
+    """A socket's first answers: it takes so many bytes at once, and then, for a moment, none."""
+
+    def __init__(self, sock: socket.socket, *takes: int) -> None:
+        self._sock = sock
+        self._takes = list(takes)
+
+    def send(self, data: bytes, _flags: int) -> int:
+        take = self._takes.pop(0) if self._takes else len(data)
+        if not take:
+            raise BlockingIOError
+        return self._sock.send(data[:take])
+
+
+@pytest.mark.parametrize("takes", [(), (0,), (3,), (9, 0), (9, 1)])
+def test_words_that_the_system_takes_in_part_arrive_whole_and_in_order(
+    desk: Desk, takes: tuple[int, ...]
+) -> None:
+    connection, peer = desk.up()
+    connection._open_line = Part(connection._open_line, *takes)  # type: ignore[assignment,arg-type]
+    for index in range(4):
+        assert connection.send(encode_haves([index]))
+    connection.send(desk.shipment(0))
+    assert connection.send(encode_haves([4]))
+    found: list[Any] = []
+    while ("have", 4) not in found:
+        found += told([peer.next(object)])  # type: ignore[list-item]
+    assert [item for item in found if item[0] == "have"] == [("have", index) for index in range(5)]
+    assert found[-1] == ("have", 4)
+
+
+def test_words_are_sent_by_who_says_them(desk: Desk) -> None:
+    # Nobody has to be woken for them.
+    connection, peer = desk.up()
+    outbox, connection._outbox = connection._outbox, queue.SimpleQueue()
+    assert connection.send(encode_haves([7]))
+    assert peer.next(Haves) == Haves([7])
+    outbox.put(None)
 
 
 def test_what_is_sent_arrives_in_order(desk: Desk) -> None:
@@ -577,20 +657,6 @@ def test_what_is_sent_just_as_the_connection_ends_does_not_swallow_the_word_that
 
 
 @pytest.mark.fault("D12")
-def test_without_a_thread_to_send_the_connection_ends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    start = threading.Thread.start
-
-    def fail(thread: threading.Thread) -> None:
-        if thread.name == f"peer-{KEY}-out":
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    _, peer = desk.called()
-    monkeypatch.setattr(threading.Thread, "start", fail)
-    peer.shake()
-    assert desk.last_word() == "no thread to spare"
-
-
 def test_a_bug_in_the_sending_thread_is_reported_and_ends_the_connection(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -600,6 +666,6 @@ def test_a_bug_in_the_sending_thread_is_reported_and_ends_the_connection(
     monkeypatch.setattr(connection_module, "_send_shipment", crash)
     connection, _ = desk.up()
     connection.send(desk.shipment(0))
+    assert desk.reports.next(LinkClosed).key == KEY
     with pytest.raises(ZeroDivisionError):
         desk.reports.next(ThreadCrashed)
-    desk.last_word()

@@ -220,6 +220,7 @@ def test_a_bug_in_the_orchestrator_ends_the_member_and_is_not_hidden(
     ended = member.wait_for(Ended)
     assert isinstance(ended.error, ZeroDivisionError)
     session = member.session
+    session._connector.stop_dialling()
     for inbox in (session._listener, session._announcer, session._reader.inbox, session._writer.inbox):
         inbox.put(Stop())
     member.session.join()

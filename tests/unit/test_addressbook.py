@@ -238,8 +238,7 @@ def test_the_highest_rank_goes_first_and_some_not_at_all(book: AddressBook) -> N
 
 
 @pytest.mark.fault("P1")
-def test_after_three_of_its_hosts_an_ipv6_network_is_banned_and_an_ipv4_neighbour_is_not(
-) -> None:
+def test_after_three_of_its_hosts_an_ipv6_network_is_banned_and_an_ipv4_neighbour_is_not() -> None:
     book = AddressBook(random.Random(1))
     for number in range(MAX_BANNED_HOSTS):
         assert not book.is_banned("2001:db8::99", b"")

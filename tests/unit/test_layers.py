@@ -23,7 +23,7 @@ LAYERS: dict[str, str] = {
         atomic buffers checking descriptors hashing httpreply landing ledger logs mailbox positioned resume
         socketflow source storage tracker trackerapp trackerclient wakeful worker
         """,
-    "threads": "announcer connection digest listener reader webserver writer",
+    "threads": "announcer connection digest listener reader receiver webserver writer",
     "orchestrator": "orchestrator",
     # The real orchestrators on a virtual clock: a package, all of it in one layer.
     "rehearsal": "rehearsal",

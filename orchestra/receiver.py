@@ -1,0 +1,231 @@
+"""The receiver thread: what comes in on all connections.
+
+Owns the memory that it comes in to, and the stream of each connection from the
+end of its handshake on. It waits for all of them at once, since most of what
+many peers say is a few bytes: to wake a thread of its own for each would cost
+more than to hear it. What it decodes it reports, and at the end of a stream it
+lets go of the socket, which is the connection's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import selectors
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from orchestra.buffers import Pool
+from orchestra.decoder import Decoder, missing_bytes
+from orchestra.errors import RemoteProtocolError
+from orchestra.landing import MESSAGE_BYTES, SLOTS, Landing
+from orchestra.messages import Received, Stop, ThreadEnded
+from orchestra.patience import Patience
+from orchestra.socketflow import Arrival, Bell
+from orchestra.text import safe
+from orchestra.wire import BLOCK_BYTES, Blocks
+from orchestra.worker import Worker
+
+BUFFERS = 3
+FEW_SLOTS = 2
+"""How much of a landing to fill where no blocks come, 32 KiB: little at a time for the orchestrator
+to hear, since such messages are not bounded by the memory that they came in."""
+TRICKLE_SLOTS = 12
+"""How much of a landing to fill where blocks come slowly."""
+GATHERED_BLOCKS = 3
+GATHER_S = 0.015
+"""Where blocks come slowly, how many more to wait for, and how long at the most."""
+MAX_TALK_BYTES = 4 << 20
+"""What a peer may say in a row that is not blocks. A bitfield of a million parts is 128 KiB."""
+TALK_BYTES_S = 2 << 20
+"""How much more of it each second: the requests for 1 GiB are 1 MiB."""
+_AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
+"""Not on Windows, where what is readable can be received."""
+
+
+class Intake:
+    """What comes in on one connection, and how far it has been decoded. The receiver's, once it has it.
+
+    `over` is called with the reason when nothing more comes, and the socket is not used here any more.
+    """
+
+    def __init__(self, key: int, sock: socket.socket, decoder: Decoder, over: Callable[[str], None]) -> None:
+        self.key = key
+        self.sock = sock
+        self.decoder = decoder
+        self.over = over
+        self.arrival = Arrival(sock)
+        self.rest = b""
+        """The beginning of a message that is not whole yet."""
+        self.talk = Patience(MAX_TALK_BYTES, TALK_BYTES_S)
+        self.slots = FEW_SLOTS
+        """How many messages there is to be room for: more where blocks come, and come fast."""
+        self.closed = False
+        """We have closed it: what the system still holds of it is not worth the time to decode."""
+
+    @property
+    def missing_bytes(self) -> int:
+        """What the block or the message that has begun lacks, at least 1."""
+        return min(missing_bytes(self.rest), BLOCK_BYTES)
+
+    def receive_into(self, landing: Landing) -> tuple[list[Any], int]:
+        """Receive once, without waiting: the whole messages, and how many bytes they have.
+
+        Raises BlockingIOError, EOFError, OSError, RemoteProtocolError.
+        """
+        sock, rest = self.sock, self.rest
+        room = landing.room(len(rest), self.slots)
+        if hasattr(sock, "recvmsg_into"):
+            got = sock.recvmsg_into(room, 0, _AT_ONCE)[0]
+            landing.lay(rest)
+        else:  # Windows
+            data = sock.recv(sum(map(len, room)))
+            landing.lay(rest + data)
+            got = len(data)
+        if got == 0:
+            raise EOFError
+        filled = len(rest) + got
+        messages, self.rest = landing.decode(filled, self.decoder)
+        if not any(message.__class__ is Blocks for message in messages):
+            self.slots = FEW_SLOTS
+            if not self.talk.lasts(filled - len(self.rest), time.monotonic()):
+                raise RemoteProtocolError("talks without end and gives nothing")
+        else:
+            few_blocks = (2 if self.slots == TRICKLE_SLOTS else 1) * GATHERED_BLOCKS
+            self.slots = TRICKLE_SLOTS if got < few_blocks * MESSAGE_BYTES else SLOTS
+        return messages, filled - len(self.rest)
+
+
+class Receiver(Worker):
+    """Hears all connections that it is given; ends after Stop, with the last of them.
+
+    Raises OSError when the system has no descriptor to spare.
+    """
+
+    def __init__(self, report: Callable[[Any], None]) -> None:
+        super().__init__("receiver", report)
+        self.pool: Pool[Landing] = Pool(BUFFERS, Landing)
+        self._coming: queue.SimpleQueue[Intake | Stop] = queue.SimpleQueue()
+        with contextlib.ExitStack() as on_failure:
+            self._bell = Bell()
+            on_failure.callback(self._bell.close)
+            self._selector = selectors.DefaultSelector()
+            on_failure.callback(self._selector.close)
+            self._selector.register(self._bell, selectors.EVENT_READ)
+            on_failure.pop_all()
+        self._gathering: dict[Intake, float] = {}
+        """Until when more is waited for, the soonest first."""
+        self._heard: list[Received] = []
+        """What is not reported yet; nothing here has a landing that others wait for."""
+        self._stopping = self._ended = False
+
+    def put(self, item: Intake | Stop) -> None:
+        """Any thread: hear this connection from now on, or end when there is none any more."""
+        self._coming.put(item)
+        self._bell.ring()
+        if self._ended:
+            self._take_in()
+
+    def close(self) -> None:
+        """Release what waiting needs; after it has ended."""
+        self._selector.close()
+        self._bell.close()
+
+    def work(self) -> None:
+        """Receive and report, until told to stop and nobody is connected."""
+        # The bell is always there.
+        while not self._stopping or len(self._selector.get_map()) > 1:
+            for key, _ in self._selector.select(self._patience_s()):
+                if key.fileobj is self._bell:
+                    self._bell.hush()
+                    self._take_in()
+                else:
+                    self._receive(key.data)
+            self._tell()
+        self._ended = True
+        self._take_in()
+        self._report(ThreadEnded(self.name))
+
+    def _take_in(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item = self._coming.get_nowait()
+                if isinstance(item, Stop):
+                    self._stopping = True
+                elif self._ended:
+                    item.over("we stop")
+                else:
+                    self._begin(item)
+
+    def _begin(self, intake: Intake) -> None:
+        try:
+            self._selector.register(intake.sock, selectors.EVENT_READ, intake)
+        except OSError as error:
+            intake.over(safe(error.strerror or str(error)))
+
+    def _patience_s(self) -> float | None:
+        """How long to wait; who has gathered for long enough is given what there is."""
+        now_s = time.monotonic()
+        while self._gathering:
+            intake, until_s = next(iter(self._gathering.items()))
+            if until_s > now_s:
+                return until_s - now_s
+            del self._gathering[intake]
+            with self._until_over(intake):
+                intake.arrival.ask_for(intake.missing_bytes)
+        return None
+
+    @contextlib.contextmanager
+    def _until_over(self, intake: Intake) -> Iterator[None]:
+        try:
+            yield
+        except RemoteProtocolError as error:
+            self._let_go(intake, str(error))
+        except EOFError:
+            self._let_go(intake, "closed by the peer")
+        except OSError as error:
+            self._let_go(intake, safe(error.strerror or str(error)))
+
+    def _receive(self, intake: Intake) -> None:
+        self._gathering.pop(intake, None)
+        with self._until_over(intake):
+            with contextlib.suppress(BlockingIOError):
+                self._hear(intake)
+            # Wait for the rest of a block, or a few of them while they come, not for each packet of it.
+            if intake.slots == TRICKLE_SLOTS and intake.arrival.can_gather:
+                intake.arrival.ask_for(intake.missing_bytes + GATHERED_BLOCKS * MESSAGE_BYTES)
+                self._gathering[intake] = time.monotonic() + GATHER_S
+            else:
+                intake.arrival.ask_for(intake.missing_bytes)
+
+    def _hear(self, intake: Intake) -> None:
+        if intake.closed:
+            raise EOFError
+        landing = self.pool.take()
+        lent = False
+        try:
+            messages, whole_bytes = intake.receive_into(landing)
+            lent = intake.slots != FEW_SLOTS
+        finally:
+            if not lent:
+                landing.give_back()
+        if lent:
+            self._heard.append(Received(intake.key, messages, landing))
+            self._tell()
+        elif whole_bytes:
+            # A keep-alive is no message, but a sign of life.
+            self._heard.append(Received(intake.key, messages, None))
+
+    def _tell(self) -> None:
+        """Report what was heard: all at once where it is little, so that the orchestrator is woken once."""
+        for heard in self._heard:
+            self._report(heard)
+        self._heard.clear()
+
+    def _let_go(self, intake: Intake, reason: str) -> None:
+        self._tell()
+        self._gathering.pop(intake, None)
+        self._selector.unregister(intake.sock)
+        intake.over(reason)
