@@ -330,7 +330,11 @@ class Downloads:
             self._flights.withdraw(peer, list(given_up))
             for flight in dict.fromkeys(given_up.values()):
                 self._flights.settle(flight)
-            self.freed = True
+                if flight.owner not in (None, peer.key):
+                    # It has moved on to the one for whom it was recalled: nobody else gets anything of it.
+                    self.fill(self._peers[flight.owner], now_s)
+                elif not flight.recalled_at_s:
+                    self.freed = True
         if len(given_up) == len(keys):
             return
         if peer.choking_us:

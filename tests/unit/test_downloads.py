@@ -1197,8 +1197,8 @@ def test_who_speaks_bep_6_is_asked_first_whether_it_has_begun_to_send() -> None:
     assert desk.fill(idle) == []
     desk.downloads.freed = False
     desk.downloads.rejected(busy, desk.geometry.spans([7]), desk.now_s)
-    assert desk.downloads.freed
-    assert desk.fill(idle) == [4, 5, 6, 7]
+    assert desk.requested(idle) == [4, 5, 6, 7]
+    assert not desk.downloads.freed, "others have nothing to gain from it"
     assert not busy.snubbed, "it did as it was told"
     assert busy.answers(desk.now_s)
 
