@@ -12,6 +12,7 @@ import contextlib
 import logging
 import queue
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -32,8 +33,8 @@ DIAL_S = 10.0
 HANDSHAKE_S = 10.0
 MAX_OUTBOX = 1000
 """Items that may wait for a peer; more means that it takes nothing in."""
-_AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
-"""Not on Windows."""
+_AT_ONCE = socket.MSG_DONTWAIT if sys.platform.startswith("linux") else 0
+"""Elsewhere it is not there, or means something to who receives only."""
 
 _log = logging.getLogger("orchestra.connection")
 
@@ -144,8 +145,6 @@ class Connection(Worker):
         if not self._ended.is_set():
             # Else it has ended for a reason of its own, and could take nothing in any more.
             self._close_reason = self._close_reason or reason
-        if self._intake is not None:
-            self._intake.closed = True
         self._shut()
 
     def _shut(self) -> None:
@@ -155,8 +154,13 @@ class Connection(Worker):
 
     # The receiver's side
 
-    def _over(self, reason: str) -> None:
-        """Nothing more comes in."""
+    @property
+    def is_closed(self) -> bool:
+        """See receiver.Speaker."""
+        return bool(self._close_reason)
+
+    def over(self, reason: str) -> None:
+        """See receiver.Speaker."""
         self._end_reason = self._end_reason or reason
         self._ended.set()
         self._shut()
@@ -197,13 +201,13 @@ class Connection(Worker):
             return self._close_reason
         handshake = self._shake_hands(self._sock)
         self._backlog.begin(self._sock)
-        self._open_line = self._sock
-        self._report(LinkUp(self.key, handshake))
         identity = self._identity
         decoder = Decoder(identity.parts, identity.part_size_bytes, fast=handshake.speaks_fast)
-        self._intake = Intake(self.key, self._sock, decoder, self._over)
-        self._receiver.put(self._intake)
+        self._open_line = self._sock
         try:
+            self._report(LinkUp(self.key, handshake))
+            self._intake = Intake(self.key, self._sock, decoder, self)
+            self._receiver.put(self._intake)
             while self._send_some(self._sock):
                 pass
         except OSError as error:

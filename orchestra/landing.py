@@ -52,7 +52,7 @@ class Landing:
     def room(self, filled: int, messages: int = SLOTS) -> list[memoryview]:
         """The memory for what comes after the first `filled` bytes of the stream, in the stream's order.
 
-        For the rest of the message that they end in, and so many `messages`, as far as there is memory: each
+        For so many `messages`, the rest of the one that they end in included, as far as there is memory: each
         costs time to hand to the system, whether it is filled or not.
         """
         number, over = divmod(filled, MESSAGE_BYTES)

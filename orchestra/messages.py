@@ -97,7 +97,7 @@ class AnnouncerEnded(NamedTuple):
     """The announcer's last word."""
 
 
-# Connection -> orchestrator
+# Connection, receiver -> orchestrator
 
 
 @kind

@@ -15,7 +15,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from orchestra.buffers import Pool
 from orchestra.decoder import Decoder, missing_bytes
@@ -45,25 +45,31 @@ _AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
 """Not on Windows, where what is readable can be received."""
 
 
+class Speaker(Protocol):
+    """Whose socket it is."""
+
+    @property
+    def is_closed(self) -> bool:
+        """We have closed it: what the system still holds of it is not worth the time to decode."""
+
+    def over(self, reason: str) -> None:
+        """Nothing more comes, for this reason, and the socket is not used here any more."""
+
+
 class Intake:
-    """What comes in on one connection, and how far it has been decoded. The receiver's, once it has it.
+    """What comes in on one connection, and how far it has been decoded. The receiver's, once it has it."""
 
-    `over` is called with the reason when nothing more comes, and the socket is not used here any more.
-    """
-
-    def __init__(self, key: int, sock: socket.socket, decoder: Decoder, over: Callable[[str], None]) -> None:
+    def __init__(self, key: int, sock: socket.socket, decoder: Decoder, speaker: Speaker) -> None:
         self.key = key
         self.sock = sock
         self.decoder = decoder
-        self.over = over
+        self.speaker = speaker
         self.arrival = Arrival(sock)
         self.rest = b""
         """The beginning of a message that is not whole yet."""
         self.talk = Patience(MAX_TALK_BYTES, TALK_BYTES_S)
         self.slots = FEW_SLOTS
         """How many messages there is to be room for: more where blocks come, and come fast."""
-        self.closed = False
-        """We have closed it: what the system still holds of it is not worth the time to decode."""
 
     @property
     def missing_bytes(self) -> int:
@@ -88,14 +94,22 @@ class Intake:
             raise EOFError
         filled = len(rest) + got
         messages, self.rest = landing.decode(filled, self.decoder)
-        if not any(message.__class__ is Blocks for message in messages):
+        blocks_bytes = sum([message.length for message in messages if isinstance(message, Blocks)])
+        if not blocks_bytes:
             self.slots = FEW_SLOTS
             if not self.talk.lasts(filled - len(self.rest), time.monotonic()):
                 raise RemoteProtocolError("talks without end and gives nothing")
+        elif got < self._fast_bytes or 2 * blocks_bytes < got:
+            # Many small messages in one receive would keep all others waiting.
+            self.slots = TRICKLE_SLOTS
         else:
-            few_blocks = (2 if self.slots == TRICKLE_SLOTS else 1) * GATHERED_BLOCKS
-            self.slots = TRICKLE_SLOTS if got < few_blocks * MESSAGE_BYTES else SLOTS
+            self.slots = SLOTS
         return messages, filled - len(self.rest)
+
+    @property
+    def _fast_bytes(self) -> int:
+        """From so much in one receive on, it comes fast."""
+        return (2 if self.slots == TRICKLE_SLOTS else 1) * GATHERED_BLOCKS * MESSAGE_BYTES
 
 
 class Receiver(Worker):
@@ -135,18 +149,29 @@ class Receiver(Worker):
 
     def work(self) -> None:
         """Receive and report, until told to stop and nobody is connected."""
-        # The bell is always there.
-        while not self._stopping or len(self._selector.get_map()) > 1:
-            for key, _ in self._selector.select(self._patience_s()):
+        try:
+            self._hear_all()
+        finally:
+            self._ended = True
+            for key in list(self._selector.get_map().values()):
+                if key.fileobj is not self._bell:
+                    self._let_go(key.data, "crashed")
+            self._take_in()
+        self._report(ThreadEnded(self.name))
+
+    def _hear_all(self) -> None:
+        while True:
+            patience_s = self._patience_s()
+            # The bell is always there.
+            if self._stopping and len(self._selector.get_map()) == 1:
+                return
+            for key, _ in self._selector.select(patience_s):
                 if key.fileobj is self._bell:
                     self._bell.hush()
-                    self._take_in()
                 else:
                     self._receive(key.data)
+            self._take_in()
             self._tell()
-        self._ended = True
-        self._take_in()
-        self._report(ThreadEnded(self.name))
 
     def _take_in(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -155,7 +180,7 @@ class Receiver(Worker):
                 if isinstance(item, Stop):
                     self._stopping = True
                 elif self._ended:
-                    item.over("we stop")
+                    item.speaker.over("we stop")
                 else:
                     self._begin(item)
 
@@ -163,7 +188,7 @@ class Receiver(Worker):
         try:
             self._selector.register(intake.sock, selectors.EVENT_READ, intake)
         except OSError as error:
-            intake.over(safe(error.strerror or str(error)))
+            intake.speaker.over(safe(error.strerror or str(error)))
 
     def _patience_s(self) -> float | None:
         """How long to wait; who has gathered for long enough is given what there is."""
@@ -201,7 +226,7 @@ class Receiver(Worker):
                 intake.arrival.ask_for(intake.missing_bytes)
 
     def _hear(self, intake: Intake) -> None:
-        if intake.closed:
+        if intake.speaker.is_closed:
             raise EOFError
         landing = self.pool.take()
         lent = False
@@ -228,4 +253,4 @@ class Receiver(Worker):
         self._tell()
         self._gathering.pop(intake, None)
         self._selector.unregister(intake.sock)
-        intake.over(reason)
+        intake.speaker.over(reason)

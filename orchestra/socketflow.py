@@ -1,6 +1,6 @@
 """How much the system holds of a connection's data, in both directions.
 
-Used by the threads of connections. The system takes megabytes to be sent, and
+Used by connections and the receiver. The system takes megabytes to be sent, and
 wakes who receives for each packet: both are wrong for many slow connections.
 Where it cannot be told otherwise, nothing here does anything.
 """
@@ -8,9 +8,12 @@ Where it cannot be told otherwise, nothing here does anything.
 from __future__ import annotations
 
 import contextlib
-import select
+import logging
 import socket
+import sys
 import time
+
+_log = logging.getLogger("orchestra.socketflow")
 
 UNSENT_S = 0.025
 LEAST_UNSENT_BYTES = 64 * 1024
@@ -61,8 +64,9 @@ class Backlog:
 class Arrival:
     """How many bytes must have come in before a socket counts as readable."""
 
-    can_gather = hasattr(socket, "SO_RCVLOWAT") and hasattr(select, "poll")
-    """Not on Windows: there all that comes wakes who waits."""
+    can_gather = sys.platform.startswith("linux") and hasattr(socket, "SO_RCVLOWAT")
+    """Elsewhere all that comes wakes who waits: a selector that waits already may not notice that fewer bytes
+    will do now."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -84,15 +88,15 @@ class Bell:
         self._waking.setblocking(False)
 
     def ring(self) -> None:
-        """Make `fileno` readable until it is hushed. Raises OSError when the system will not have it."""
-        for tries_left in range(RINGS - 1, -1, -1):
+        """Make `fileno` readable until it is hushed."""
+        for _ in range(RINGS):
             try:
                 self._waking.send(b"!")
             except BlockingIOError:
                 return  # It has been rung so often that one more makes no difference.
-            except OSError:
-                if not tries_left:
-                    raise
+            except OSError as error:
+                # No memory for a byte. Who is not woken now looks when anything else comes.
+                _log.warning("cannot wake a thread: %s", error.strerror)
             else:
                 return
 

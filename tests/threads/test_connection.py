@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import queue
+import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,9 +20,9 @@ from orchestra import connection as connection_module
 from orchestra.buffers import Pool
 from orchestra.connection import MAX_OUTBOX, Connection, Identity
 from orchestra.decoder import Decoder
-from orchestra.landing import MESSAGE_BYTES, Landing
+from orchestra.landing import MESSAGE_BYTES, SLOTS, Landing
 from orchestra.messages import BlocksSent, LinkClosed, LinkUp, Received, Stop, ThreadEnded
-from orchestra.receiver import Intake, Receiver
+from orchestra.receiver import TRICKLE_SLOTS, Intake, Receiver
 from orchestra.shipment import Shipment
 from orchestra.socketflow import Arrival
 from orchestra.wire import (
@@ -389,13 +392,25 @@ def test_what_is_gathered_does_not_wait_for_more_for_ever(desk: Desk) -> None:
         received.buffer.give_back()
 
 
+class Whoever:
+    """Whose socket it is (receiver.Speaker)."""
+
+    is_closed = False
+
+    def __init__(self) -> None:
+        self.is_over = threading.Event()
+
+    def over(self, _reason: str) -> None:
+        self.is_over.set()
+
+
 @pytest.mark.skipif(not Arrival.can_gather, reason="the system cannot be told")
 def test_a_receive_takes_less_than_was_asked_for() -> None:
     # Where memory is short a wait ends with less: a receive that waited for the rest would never end.
     ours, theirs = loopback_pair()
     pool: Pool[Landing] = Pool(1, Landing)
     with ours, theirs:
-        intake = Intake(KEY, ours, Decoder(PARTS, PART_BYTES, fast=False), lambda _: None)
+        intake = Intake(KEY, ours, Decoder(PARTS, PART_BYTES, fast=False), Whoever())
         intake.arrival.ask_for(100)
         theirs.sendall(CHOKE)
         assert intake.receive_into(pool.take()) == ([Choke()], len(CHOKE))
@@ -415,6 +430,101 @@ def test_who_comes_when_the_receiver_has_ended_is_let_go(desk: Desk) -> None:
     _, peer = desk.called()
     peer.shake()
     assert desk.reports.skip_to(LinkClosed).reason == "we stop"
+
+
+def test_the_receiver_ends_when_the_last_connection_ends_while_it_gathers(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = loopback_pair()
+    speaker = Whoever()
+    intake = Intake(KEY, ours, Decoder(PARTS, PART_BYTES, fast=False), speaker)
+
+    def fail(_least_bytes: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    def gather(_least_bytes: int) -> None:
+        monkeypatch.setattr(intake.arrival, "ask_for", fail)
+        desk.receiver.put(Stop())
+
+    monkeypatch.setattr(intake.arrival, "ask_for", gather)
+    monkeypatch.setattr(intake.arrival, "can_gather", True)
+    with ours, theirs:
+        desk.receiver.put(intake)
+        theirs.sendall(piece(0))
+        desk.receiver.join(PATIENCE_S)
+        assert speaker.is_over.is_set()
+    received = desk.reports.skip_to(Received)
+    assert received.buffer is not None
+    received.buffer.give_back()
+
+
+def test_when_the_receiver_crashes_all_connections_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    _, peer = desk.up()
+    desk.up()
+    monkeypatch.setattr(Receiver, "_receive", crash)
+    peer.send(KEEP_ALIVE)
+    crashes = 0
+    for _ in range(3):
+        try:
+            desk.reports.next(LinkClosed)
+        except ZeroDivisionError:
+            crashes += 1
+    assert crashes == 1
+
+
+def test_what_is_closed_as_soon_as_it_is_up_is_not_heard(desk: Desk) -> None:
+    ours, theirs = loopback_pair()
+    made: list[Connection] = []
+
+    def report(message: Any) -> None:
+        desk.reports(message)
+        if isinstance(message, LinkUp):
+            made[0].close("banned")
+
+    made.append(
+        Connection(KEY, ("h", 1), IDENTITY, report, sock=ours, receiver=desk.receiver, cancel=desk.cancel)
+    )
+    with theirs:
+        theirs.sendall(encode_handshake(INFO_HASH, THEIR_ID) + encode_haves([5]) * 30_000)
+        made[0].start()
+        desk.reports.next(LinkUp)
+        assert desk.reports.next(LinkClosed).reason == "banned"
+        made[0].join(PATIENCE_S)
+
+
+def test_who_could_not_be_woken_looks_when_anything_else_comes(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, first = desk.up()
+
+    class Silent:
+        def send(self, _data: bytes) -> int:
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.receiver._bell, "_waking", Silent())
+        _, second = desk.up()
+        second.send(encode_haves([3]))
+        first.send(KEEP_ALIVE)
+        said = [desk.reports.next(Received).messages for _ in range(2)]
+        assert sorted(said, key=len) == [[], [Haves([3])]]
+
+
+def test_after_many_small_messages_less_is_heard_at_a_time(desk: Desk) -> None:
+    # What takes long to decode keeps all others waiting.
+    ours, theirs = loopback_pair()
+    intake = Intake(KEY, ours, Decoder(PARTS, PART_BYTES, fast=False), Whoever())
+    landing = desk.pool.take()
+    with ours, theirs:
+        intake.slots = SLOTS
+        theirs.sendall(struct.pack(">IBIIB", 10, 7, 0, 0, 0) * 9000)
+        assert select.select([ours], [], [], PATIENCE_S)[0]
+        intake.receive_into(landing)
+        assert intake.slots == TRICKLE_SLOTS
+    landing.give_back()
 
 
 # Sending
@@ -519,6 +629,9 @@ def stuffed(desk: Desk) -> tuple[Connection, ScriptedPeer]:
     """A connection whose peer takes nothing in, with its sender blocked and its outbox full."""
     connection, peer = desk.up()
     assert connection.send(bytes(64 << 20))
+    deadline_s = time.monotonic() + PATIENCE_S
+    while connection._outbox.qsize() or not connection._line.locked():
+        assert time.monotonic() < deadline_s, "the sender has not begun"
     sent = 0
     while connection.send(KEEP_ALIVE if sent else desk.shipment(1)):
         sent += 1
