@@ -58,6 +58,8 @@ class AddressBook:
         """How many hosts of each IPv6 network are banned."""
         self._avoided: set[Address] = set()
         """Addresses that lead to ourselves, or to a banned peer."""
+        self._urgent: list[Address] = []
+        """Those to be tried first, the next one last."""
         self._told_by: Counter[str] = Counter()
         """How many addresses are in the book by whose hearsay."""
         self._hearsay = 0
@@ -78,6 +80,10 @@ class AddressBook:
             if not entry.in_use and entry.failures:
                 # A conductor that names it again has heard from it since: worth a new try soon.
                 entry.retry_at_s = min(entry.retry_at_s, now_s + FIRST_RETRY_S)
+
+    def urge(self, addresses: tuple[Address, ...]) -> None:
+        """Try these first, in this order: among those who have gone the ones that are there are hard to find."""
+        self._urgent = list(reversed(addresses))
 
     def hear_of(self, addresses: Iterable[Address], now_s: float, source: str) -> None:
         """`source` says that these can be dialled. What exceeds the bounds is not taken."""
@@ -144,8 +150,15 @@ class AddressBook:
     ) -> Address | None:
         """An address whose time has come, or None; it is in use until `release`.
 
-        What is no hearsay comes first; then the highest `rank`, without it a random one. None of `but`.
+        What was urged comes first, and what is no hearsay; then the highest `rank`, without it a random one.
+        None of `but`.
         """
+        while self._urgent:
+            address = self._urgent.pop()
+            entry = self._entries.get(address)
+            if entry is not None and not entry.in_use and entry.retry_at_s <= now_s and address not in but:
+                entry.in_use = True
+                return address
         ready = [
             address
             for address, entry in self._entries.items()

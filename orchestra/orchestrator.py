@@ -345,6 +345,8 @@ class Orchestrator:
             return
         self._schedule.answered(message.event, message.interval_s, message.min_interval_s, now_s)
         self.swarm.doorway.book.add(message.members, now_s)
+        if not message.event:
+            self.swarm.doorway.book.urge(message.members)
         self.swarm.expect_others(seeders=message.seeders, leechers=message.leechers)
         self.swarm.doorway.dial_more(now_s)
 

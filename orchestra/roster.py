@@ -122,9 +122,12 @@ class Roster:
         """How many seeds, or other members."""
         return sum(len(array) // kind[0] for kind, array in self._arrays.items() if kind[2] == seeds)
 
-    def sample(self, asker: bytes, wanted: int, *, with_seeds: bool) -> tuple[bytes, bytes]:
+    def sample(
+        self, asker: bytes, wanted: int, *, with_seeds: bool, seeds_first: bool = False
+    ) -> tuple[bytes, bytes]:
         """At most `wanted` random others, as packed IPv4 and IPv6 addresses.
 
+        With `seeds_first` half of them are seeds, or all seeds where there are fewer.
         A quarter goes to the other family than the asker's, if it has as many;
         members on this machine are for askers on this machine: elsewhere their
         address means somebody else.
@@ -134,7 +137,8 @@ class Roster:
         own_size, other_size = sum(sizes[own].values()), sum(sizes[other].values())
         other_share = min(other_size, max(wanted // 4, wanted - own_size))
         shares = {own: min(own_size, wanted - other_share), other: other_share}
-        packed = {width: self._draw(sizes[width], shares[width], asker) for width in (own, other)}
+        draw = self._draw_seeds_first if seeds_first else self._draw
+        packed = {width: draw(sizes[width], shares[width], asker) for width in (own, other)}
         return packed[V4_BYTES], packed[V6_BYTES]
 
     def peer_ids(self, packed: bytes, width: int) -> list[bytes]:
@@ -188,6 +192,12 @@ class Roster:
             drawn += self._slice(kind, count, asker)
             share, left = share - count, left - size
         return drawn
+
+    def _draw_seeds_first(self, sizes: dict[_Kind, int], share: int, asker: bytes) -> bytes:
+        seeds = {kind: size for kind, size in sizes.items() if kind[2]}
+        others = {kind: size for kind, size in sizes.items() if not kind[2]}
+        number = min(sum(seeds.values()), max((share + 1) // 2, share - sum(others.values())))
+        return self._draw(seeds, number, asker) + self._draw(others, share - number, asker)
 
     def _slice(self, kind: _Kind, count: int, asker: bytes) -> bytes:
         """A run of `count` neighbours at a random place, without the asker."""

@@ -42,6 +42,18 @@ def test_the_order_is_random(book: AddressBook) -> None:
     assert taken != list(addresses)
 
 
+def test_what_is_urged_comes_first_in_its_order_if_it_may_be_tried(book: AddressBook) -> None:
+    addresses = tuple(("10.0.0.1", port) for port in range(1, 100))
+    book.add((*addresses, A, B, C), 0.0)
+    book.urge((A, ("10.9.9.9", 1), B, C))
+    assert book.take(0.0, but={B}, rank=lambda address: address[1]) == A
+    assert book.take(0.0, but={B}, rank=lambda address: address[1]) == C
+    assert book.take(0.0, but={B}, rank=lambda address: -address[1]) == addresses[0]
+    book.release(A, 0.0, worked=False)
+    book.urge((A, B))
+    assert book.take(0.0) == B
+
+
 def test_a_failed_address_waits_twice_as_long_each_time_and_is_forgotten_at_last(book: AddressBook) -> None:
     book.add((A,), 0.0)
     now_s = 0.0

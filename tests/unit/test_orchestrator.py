@@ -405,6 +405,20 @@ def test_the_same_peer_twice_is_connected_once_and_we_never_to_ourselves() -> No
     assert stage.shake(keys[("10.0.0.99", 6881)], OUR_ID).closing
 
 
+def test_when_we_ask_again_those_named_first_are_dialled_first() -> None:
+    stage = Stage()
+    stage.begin()
+    stage.answer(*((f"10.2.0.{number}", 1) for number in range(1, 100)), event="started")
+    stage.wait(11.0)
+    before = list(stage.links.dialled)
+    for key in before[:3]:
+        stage.tell(LinkClosed(key, "Connection refused"))
+    named = [(f"10.3.0.{number}", 1) for number in range(1, 3)]
+    stage.answer(*named, event="")
+    after = [address for key, address in stage.links.dialled.items() if key not in before]
+    assert [address for address in after if address in named] == named
+
+
 def test_news_of_members_are_dialled_at_once_and_those_by_hand_without_any_news() -> None:
     stage = Stage(members=(("10.1.1.1", 1),))
     stage.begin()

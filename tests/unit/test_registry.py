@@ -137,10 +137,25 @@ def test_every_other_member_is_named_about_equally_often() -> None:
     swarms = Swarms()
     for number in range(200):
         swarms.announce(v4(number), seed=number % 10 == 0)
-    named = Counter(address for _ in range(2000) for address in swarms.announce(v4(5), wanted=50))
+    answers = [swarms.announce(v4(5), event="started", wanted=50) for _ in range(2000)]
+    named = Counter(address for answer in answers for address in answer)
     # 50 of 199 in each of 2,000 replies: 502 expected.
     assert len(named) == 199
     assert 350 < min(named.values()) <= max(named.values()) < 670
+
+
+def test_who_asks_again_hears_of_seeds_first() -> None:
+    swarms = Swarms()
+    for number in range(200):
+        swarms.announce(v4(number), seed=number in (3, 70))
+    for _ in range(20):
+        named = swarms.announce(v4(5), wanted=10)
+        assert set(named[:2]) == {v4(3), v4(70)}
+        assert len(set(named)) == 10
+    for number in range(100, 200):
+        swarms.announce(v4(number), seed=True)
+    assert sum(int(address[0].split(".")[3]) >= 100 for address in swarms.announce(v4(5), wanted=9)) >= 4
+    assert len(set(swarms.announce(v4(5), wanted=200))) == 199
 
 
 def test_neighbours_in_a_reply_are_not_those_who_came_together() -> None:
