@@ -82,7 +82,7 @@ class AddressBook:
                 entry.retry_at_s = min(entry.retry_at_s, now_s + FIRST_RETRY_S)
 
     def urge(self, addresses: tuple[Address, ...]) -> None:
-        """Try these first, in this order: among those who have gone the ones that are there are hard to find."""
+        """Try these first, in this order: among many who have gone, those that are there are hard to find."""
         self._urgent = list(reversed(addresses))
 
     def hear_of(self, addresses: Iterable[Address], now_s: float, source: str) -> None:
