@@ -24,6 +24,7 @@ from orchestra.geometry import Geometry
 from orchestra.messages import Inbox, Read
 from orchestra.peer import Peer
 from orchestra.rate import Rate
+from orchestra.riders import STUCK_S, Riders
 from orchestra.shipment import MAX_BLOCKS
 from orchestra.wire import BlockSpan, encode_rejects
 
@@ -43,8 +44,6 @@ UNDER_WAY_S = 0.2
 LEAST_UNDER_WAY_BYTES = 128 * 1024
 MOST_UNDER_WAY_BYTES = 16 << 20
 """However fast the uplink: all of it is in memory."""
-STUCK_S = 0.5
-"""A peer that has not taken a batch for so long is not waited for."""
 HOPELESS_S = 60.0
 """One that has not taken a batch for so long is closed."""
 MAX_STUCK_READS = 4
@@ -55,18 +54,6 @@ PATIENCE_S = 2.0
 """Who has waited so long is next, whatever it asks for."""
 EIGHTHS = 8
 """Who has fewer eighths of all parts than others is behind."""
-TRUSTED_BYTES = 1 << 20
-"""What a peer gets of us before we look at what it gives."""
-FAIR_RETURN = 20
-"""Who has given us less than this part of what it got has its turn when nobody else wants one."""
-SILENT_BYTES = 256 << 10
-"""What a peer gets of a complete member before that looks at what it shows of it."""
-SHOWN_BYTES = 256 << 10
-"""What a part stands for that it shows, at least: it shows some of many small ones."""
-SILENT_SHARE = 3
-"""Of what a complete member gives while others wait, those who show nothing get one part in so many."""
-MAX_FAVOUR_BYTES = 1 << 20
-"""No more than this is made up for, so that what was given long ago does not count."""
 
 
 class Uploads:
@@ -83,8 +70,7 @@ class Uploads:
         """Peers to whom something is on its way."""
         self._given_times = array("I", bytes(4 * geometry.parts))
         """How often each part was given to anybody."""
-        self._favour_bytes = 0
-        """What those who show nothing got beyond their share. Above 0 the others come first."""
+        self._riders = Riders(geometry, have)
         self._lost: set[int] = set()
         """Parts that we had: peers may go on asking for them, since they cannot all be told."""
 
@@ -202,7 +188,10 @@ class Uploads:
     def go_on(self, now_s: float) -> None:
         """Give the reader what is next, as far as the uplink takes it."""
         while self._waiting and self._has_room(now_s):
-            peer = self._waiting.pop(self._next(now_s))
+            key = self._next(now_s)
+            if key is None:
+                return
+            peer = self._waiting.pop(key)
             while peer.asked and not peer.closing and peer.reading < READS_AT_ONCE:
                 self._give(peer, now_s)
                 if not self._has_room(now_s):
@@ -219,42 +208,25 @@ class Uploads:
             return True
         return under_way_bytes < min(UNDER_WAY_S * self._rate.bytes_s(now_s), MOST_UNDER_WAY_BYTES)
 
-    def _next(self, now_s: float) -> int:
-        """The key of the peer whose turn it is: half through a part, or asking for what we gave least."""
-        if len(self._waiting) == 1:
-            return next(iter(self._waiting))
-        waiting = list(self._waiting.items())
-        if not self._have.complete or self._favour_bytes > 0:
-            waiting = [item for item in waiting if not self._rides_free(item[1])] or waiting
-        first, longest = waiting[0]
-        if now_s - longest.waiting_since_s >= PATIENCE_S:
-            return first
-        best, least = first, (1 << 32, 0)
-        for key, peer in waiting:
+    def _next(self, now_s: float) -> int | None:
+        """The key of the peer whose turn it is: half through a part, or asking for what we gave least.
+
+        None when nobody is to have one now.
+        """
+        waiting = self._riders.may_have_a_turn(self._waiting, self._served, now_s)
+        if len(waiting) < 2:
+            return waiting[0].key if waiting else None
+        first = waiting[0]
+        if now_s - first.waiting_since_s >= PATIENCE_S:
+            return first.key
+        best, least = first.key, (1 << 32, 0)
+        for peer in waiting:
             index = next(iter(peer.asked))[0] if peer.asked else -1
             times = -1 if index in (-1, peer.part_under_way) else self._given_times[index]
             rank = (times, EIGHTHS * peer.have.count // self._geometry.parts)
             if rank < least:
-                best, least = key, rank
+                best, least = peer.key, rank
         return best
-
-    def _rides_free(self, peer: Peer) -> bool:
-        """True for one that took much of us and gave us next to nothing, while we need something.
-
-        Once we need nothing: for one that shows less than half of what it took. Who takes part in a swarm
-        says what it has, since others want to know.
-        """
-        taken_bytes = peer.up.total_bytes
-        if self._have.complete:
-            shown_parts = peer.have.count - peer.began_parts
-            shown_bytes = shown_parts * max(SHOWN_BYTES, self._geometry.part_size_bytes)
-            return 2 * shown_bytes + SILENT_BYTES < taken_bytes
-        return taken_bytes >= TRUSTED_BYTES and FAIR_RETURN * peer.down.total_bytes < taken_bytes
-
-    def _favour(self, peer: Peer, length_bytes: int) -> None:
-        """So much goes to `peer`: are those who show what they got to come first now?"""
-        change = (SILENT_SHARE - 1) * length_bytes if self._rides_free(peer) else -length_bytes
-        self._favour_bytes = min(max(self._favour_bytes + change, -MAX_FAVOUR_BYTES), MAX_FAVOUR_BYTES)
 
     def _give(self, peer: Peer, now_s: float) -> None:
         """The next batch, up to the end of a part if that is not much more or less."""
@@ -277,8 +249,7 @@ class Uploads:
             peer.batch_sent_at_s = now_s
             self._served[peer.key] = peer
         length_bytes = sum([length for _, _, length in batch])
-        if self._have.complete:
-            self._favour(peer, length_bytes)
+        self._riders.given(peer, length_bytes, now_s)
         peer.reading += 1
         peer.reading_bytes += length_bytes
         self._reader.put(Read(peer.key, peer.link, batch))

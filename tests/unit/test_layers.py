@@ -15,8 +15,8 @@ LAYERS: dict[str, str] = {
         addressbook addresses announce announcereply bencode bitfield census choker conversation
         crowds decoder digestfeed diskmessages doorway downloads errors extension fast flight flights gauge
         geometry humans kinds memory messages metainfo names news pace patience peer pex picker priority rate
-        registry regular roster schedule score scorelines service sharer shipment swarm text throttle
-        uploads wholefile wire
+        registry regular riders roster schedule score scorelines service sharer shipment swarm text
+        throttle uploads wholefile wire
         """,
     # Files, sockets, and what threads are made of.
     "input and output": """

@@ -13,6 +13,7 @@ from orchestra.fast import Fast
 from orchestra.geometry import Geometry
 from orchestra.messages import Read
 from orchestra.peer import Peer
+from orchestra.riders import RIDE_S, RIVALS_S, SILENT_BYTES, STUCK_S, TRUSTED_BYTES
 from orchestra.uploads import (
     EXCUSED_IN_VAIN,
     GRACE_S,
@@ -24,9 +25,6 @@ from orchestra.uploads import (
     MOST_UNDER_WAY_BYTES,
     PATIENCE_S,
     READS_AT_ONCE,
-    SILENT_BYTES,
-    STUCK_S,
-    TRUSTED_BYTES,
     Uploads,
 )
 from orchestra.wire import BLOCK_BYTES, BlockSpan, Rejects
@@ -431,6 +429,68 @@ def test_once_we_are_complete_nobody_owes_us_anything() -> None:
     assert desk.read() == [blocks(8, 64)]
 
 
+def riders_beside_a_giver(desk: Desk, riders: Sequence[Peer], now_s: float) -> None:
+    """The uplink is fast; a peer that gives has just been given what it wanted, and the riders want more."""
+    desk.uploads._rate.add(1 << 30, now_s)
+    desk.peer.down.add(2 * TRUSTED_BYTES, now_s)
+    desk.uploads.asked(desk.peer, blocks(4), now_s)
+    [batch] = desk.read()
+    desk.sent(desk.peer, batch, now_s)
+    for rider in riders:
+        rider.up.add(2 * TRUSTED_BYTES, now_s)
+        desk.uploads.asked(rider, blocks(200, 64 * 20 * rider.key), now_s)
+
+
+def served(desk: Desk) -> set[int]:
+    """The keys of those to whom the reader was given something since the last time."""
+    return {message.key for message in desk.reader.take() if isinstance(message, Read)}
+
+
+def test_those_who_give_nothing_are_served_one_at_a_time_beside_one_that_gives(desk: Desk) -> None:
+    riders = [desk.peer_of(2), desk.peer_of(3)]
+    riders_beside_a_giver(desk, riders, 0.0)
+    for now_s in (0.0, 0.3, 0.6):
+        assert served(desk) == {2}
+        desk.uploads.sent(riders[0], 4 * BLOCK_BYTES, now_s + 0.1)
+
+
+def test_the_next_one_that_gives_nothing_has_its_turn_in_a_while(desk: Desk) -> None:
+    riders = [desk.peer_of(2), desk.peer_of(3)]
+    riders_beside_a_giver(desk, riders, 0.0)
+    for quarter in range(int(RIDE_S / 0.25)):
+        assert served(desk) - {1} == {2}
+        now_s = 0.25 * (quarter + 1)
+        desk.uploads.asked(desk.peer, blocks(4), now_s)
+        desk.sent(desk.peer, blocks(4), now_s)
+        desk.uploads.sent(riders[0], 4 * BLOCK_BYTES, now_s)
+    assert served(desk) - {1} == {3}
+
+
+@pytest.mark.parametrize("why", ["has all that it asked for", "takes nothing in", "has left"])
+def test_one_that_gives_nothing_and_needs_nothing_now_is_not_waited_for(desk: Desk, why: str) -> None:
+    riders = [desk.peer_of(2), desk.peer_of(3)]
+    riders_beside_a_giver(desk, riders, 0.0)
+    served(desk)
+    match why:
+        case "has all that it asked for":
+            riders[0].asked.clear()
+            for _ in range(READS_AT_ONCE):
+                desk.uploads.sent(riders[0], 4 * BLOCK_BYTES, 0.1)
+        case "takes nothing in":
+            desk.uploads.go_on(STUCK_S)
+        case _:
+            desk.uploads.left(riders[0], 0.1)
+    assert served(desk) == {3}
+
+
+def test_those_who_give_nothing_share_what_nobody_else_wants(desk: Desk) -> None:
+    riders = [desk.peer_of(2), desk.peer_of(3)]
+    riders_beside_a_giver(desk, riders, 0.0)
+    served(desk)
+    desk.uploads.sent(riders[0], 4 * BLOCK_BYTES, RIVALS_S)
+    assert served(desk) == {2, 3}
+
+
 def newcomer(key: int) -> Peer:
     """One that has nothing yet."""
     peer = Desk.peer_of(key)
@@ -480,6 +540,26 @@ def test_what_a_peer_had_when_it_came_shows_nothing(desk: Desk) -> None:
     greedy.have, greedy.began_parts = bitfield(100, *range(50)), 50
     given = shares(greedy, showing=[honest], desk=desk)
     assert given[3] > 1.5 * given[2]
+
+
+@pytest.mark.fault("P13")
+def test_the_greedy_are_served_one_at_a_time_of_a_complete_member_too(desk: Desk) -> None:
+    desk.uploads = Uploads(GEOMETRY, Bitfield.full(100), desk.reader, 0.0)
+    desk.peer.have = bitfield(100, *range(50))
+    greedy = [newcomer(2), newcomer(3)]
+    riders_beside_a_giver(desk, greedy, 0.0)
+    assert served(desk) == {2}
+
+
+def test_a_peer_shows_nothing_before_it_has_taken_a_whole_part(desk: Desk) -> None:
+    desk.uploads = Uploads(GEOMETRY, Bitfield.full(100), desk.reader, 0.0)
+    desk.peer.have = bitfield(100, *range(50))
+    slow = [newcomer(2), newcomer(3)]
+    riders_beside_a_giver(desk, (), 0.0)
+    for peer in slow:
+        peer.up.add(GEOMETRY.part_size_bytes, 0.0)
+        desk.uploads.asked(peer, blocks(8, 64 * peer.key), 0.0)
+    assert served(desk) == {2, 3}
 
 
 def test_where_nobody_shows_anything_all_are_served_alike(desk: Desk) -> None:
