@@ -64,6 +64,10 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("names", metavar="NAME", nargs="*", help="what to measure (default: everything)")
     parser.add_argument("--runs", type=int, default=5, help="runs of which the median counts (default: 5)")
+    parser.add_argument(
+        "--peer-runs", type=int, metavar="N",
+        help="in a swarm, runs of all but ours, which take most of the time (default: as many)",
+    )  # fmt: skip
     parser.add_argument("--size", type=size, help="bytes in the file (default: 1G; 64M in a swarm)")
     parser.add_argument(
         "--parts", type=sizes, default=[1 << 20, 16384], help="part sizes of a transfer (default: 1M,16K)"
@@ -92,8 +96,9 @@ def main() -> int:
     parser = make_parser()
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(BENCHMARKS)
-    if unknown or arguments.runs < 1:
-        parser.error(f"no benchmark {', '.join(unknown)}" if unknown else "--runs: at least 1")
+    few = min(arguments.runs, arguments.runs if arguments.peer_runs is None else arguments.peer_runs)
+    if unknown or few < 1:
+        parser.error(f"no benchmark {', '.join(unknown)}" if unknown else "runs: at least 1")
     for checkout in {ROOT, arguments.ours.resolve()}:
         compile_modules(checkout)
     try:
@@ -125,6 +130,7 @@ def plan_of(name: str, arguments: argparse.Namespace, folder: Path) -> Plan:
         only=tuple(arguments.only),
         scenarios=tuple(arguments.scenario),
         ours=arguments.ours.resolve(),
+        peer_runs=arguments.peer_runs,
     )
 
 

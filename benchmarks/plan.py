@@ -18,7 +18,7 @@ NAME = "piece.bin"
 class Plan:
     """The options. `folder` is removed at the end; `only`, `scenarios`: see chosen_names.
 
-    `ours` is the checkout whose programs are ours in a swarm.
+    `ours` is the checkout whose programs are ours in a swarm; `peer_runs`: how often the others run there.
     """
 
     folder: Path
@@ -28,6 +28,8 @@ class Plan:
     only: tuple[str, ...] = ()
     scenarios: tuple[str, ...] = ()
     ours: Path = ROOT
+    peer_runs: int | None = None
+    """As often as ours when it is None."""
 
     def file(self) -> Path:
         """The file, alone in its folder; made when it is first asked for."""

@@ -20,7 +20,7 @@ from benchmarks.measure import Figures, Series, Skip, measure_rounds
 from benchmarks.plan import Plan, chosen_names
 from benchmarks.report import Column, Report
 from benchmarks.scenarios import SCENARIOS, Scenario
-from benchmarks.swarmmarks import marks_of
+from benchmarks.swarmmarks import MARKED, marks_of
 from benchmarks.tables import Table, number
 
 COLUMNS = [
@@ -57,6 +57,8 @@ def run(plan: Plan) -> Report:
     up, down = calibrate(plan.folder)
     plan.tell(f"the shaped links carry {up:.3f} (up) and {down:.3f} (down) of what their rates say")
     links_text = f"TCP {congestion_control()}; links at {up:.3f} (up) and {down:.3f} (down) of their rates"
+    if plan.peer_runs not in (None, plan.runs):
+        links_text += f"; of the others {plan.peer_runs} run{'s' if plan.peer_runs != 1 else ''} each"
     measured: dict[str, dict[str, Series]] = {}
     sections: dict[str, Report] = {}
     for name in chosen_names(list(SCENARIOS), plan.scenarios):
@@ -69,7 +71,8 @@ def run(plan: Plan) -> Report:
         note=NOTE,
         curves=[panel_of(SCENARIOS[name], series) for name, series in measured.items()],
         sections=sections,
-        partial=bool(plan.scenarios or plan.only),
+        # The slow crowds take an hour, and have no marks: all else may be written without them.
+        partial=bool(plan.only) or not MARKED.issubset(measured),
         measured_with=links_text,
     )
 
@@ -80,15 +83,20 @@ def measure(plan: Plan, scenario: Scenario) -> dict[str, Series]:
     casts = {cast.name: cast for cast in (clients.MIXED if scenario.mixed else clients.ALL)}
     chosen = chosen_names(list(casts), plan.only)
     plan.tell(f"{scenario.name}, T* = {scenario.bound_s(plan.size_bytes):.2f} s: {scenario.text}")
-    return measure_rounds(
-        {name: run_of(plan, scenario, casts[name], composition) for name in chosen},
-        runs=plan.runs,
-        tell=plan.tell,
-        warm_up=False,
-        # The kernel's work on the links counts as that of others, and the links leave the processors time.
-        # The kernel's work on the links is among that of others: the table tells how much it was.
-        most_other_load=math.inf,
-    )
+    ours = [name for name in chosen if name == clients.OURS.name]
+    others = [name for name in chosen if name not in ours]
+    measured: dict[str, Series] = {}
+    for names, runs in ((ours, plan.runs), (others, plan.peer_runs or plan.runs)):
+        measured |= measure_rounds(
+            {name: run_of(plan, scenario, casts[name], composition) for name in names},
+            runs=runs,
+            tell=plan.tell,
+            warm_up=False,
+            # The kernel's work on the links is among that of others, and the links leave the processors time:
+            # the table tells how much it was.
+            most_other_load=math.inf,
+        )
+    return measured
 
 
 def run_of(plan: Plan, scenario: Scenario, cast: Cast, composition: Composition) -> Callable[[], Figures]:

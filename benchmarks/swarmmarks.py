@@ -16,6 +16,8 @@ MOST_COPIES, AIM_COPIES = 1.15, 1.03
 LARGER = ("S1-20", "S1-30")
 MOST_LARGER = 0.05
 """How much more last / T* may be than with 10 leechers."""
+MARKED = {*MOST, *LARGER, "mixed"}
+"""The scenarios that have marks."""
 MOST_APART = 1.1
 """How much later than the other half one half of a mixed swarm may be done."""
 

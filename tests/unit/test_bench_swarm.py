@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import clients, document, links
+from benchmarks import clients, document, links, swarm
 from benchmarks.clients import Cast, Client, Seat, parse_libtorrent, parse_ours
-from benchmarks.composition import MIB
+from benchmarks.composition import MIB, Composition
 from benchmarks.crowd import Crowd, Ear, Player, figures_of
 from benchmarks.curves import Curve, Panel, draw, steps
 from benchmarks.links import MBIT, Batch, Host, building, payload_bytes_s, stale
@@ -20,8 +21,8 @@ from benchmarks.measure import Figures, Series, Skip
 from benchmarks.plan import Plan
 from benchmarks.processes import Event, Process
 from benchmarks.report import Report
-from benchmarks.scenarios import SCENARIOS, SIZE_BYTES, bound_s
-from benchmarks.swarm import median_run, panel_of, table_of
+from benchmarks.scenarios import SCENARIOS, SIZE_BYTES, Scenario, bound_s
+from benchmarks.swarm import measure, median_run, panel_of, table_of
 from benchmarks.swarmmarks import marks_of
 from benchmarks.tables import Table, number
 from benchmarks.timeline import Timeline
@@ -429,3 +430,31 @@ def test_sections_are_written_apart_and_a_partial_report_leaves_the_rest(
     assert "old swarm" not in path.read_text()
     assert "(swarm.svg)" in path.read_text()
     assert (tmp_path / "swarm.svg").read_text().startswith("<svg")
+
+
+# How often each is run
+
+
+@pytest.mark.parametrize(("peer_runs", "others_runs"), [(None, 3), (1, 1)])
+def test_the_others_may_run_less_often_than_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peer_runs: int | None, others_runs: int
+) -> None:
+    ran: list[str] = []
+
+    def run_of(plan: Plan, scenario: Scenario, one: Cast, composition: Composition) -> Callable[[], Figures]:
+        def run_once() -> Figures:
+            ran.append(one.name)
+            return {"other_load": 0.0}
+
+        return run_once
+
+    monkeypatch.setattr(swarm, "run_of", run_of)
+    plan = Plan(tmp_path, 3, MIB, (), only=("ours", "aria2"), peer_runs=peer_runs)
+    measured = measure(plan, SCENARIOS["S1"])
+    assert {name: len(one.runs) for name, one in measured.items()} == {"ours": 3, "aria2": others_runs}
+    assert sorted(ran) == ["aria2"] * others_runs + ["ours"] * 3
+
+
+def test_each_scenario_has_its_place_in_the_document() -> None:
+    text = document.SWARM.read_text(encoding="utf-8")
+    assert [name for name in SCENARIOS if f"<!-- {name}: begin -->" not in text] == []
