@@ -31,7 +31,11 @@ from typing import Any
 from waitress import wasyncore  # type: ignore[import-untyped]
 from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
 from waitress.channel import ClientDisconnected, HTTPChannel  # type: ignore[import-untyped]
-from waitress.parser import HTTPRequestParser, ParsingError  # type: ignore[import-untyped]
+from waitress.parser import (  # type: ignore[import-untyped]
+    HTTPRequestParser,
+    ParsingError,
+    TransferEncodingNotImplemented,
+)
 from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
 from waitress.task import ThreadedTaskDispatcher, WSGITask  # type: ignore[import-untyped]
 
@@ -190,8 +194,12 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError("Start line is invalid")
         try:
             super().parse_header(first_line + end + _SPACES.sub(b" ", fields))
-        except ValueError:
-            raise ParsingError("Malformed number or address") from None
+        except (ParsingError, TransferEncodingNotImplemented, ValueError) as error:
+            # Else waitress would ask for the body of what it refuses, and go on parsing.
+            self.expect_continue = False
+            if isinstance(error, ValueError):
+                raise ParsingError("Malformed number or address") from None
+            raise
 
 
 class _OneRequest(WSGITask):  # type: ignore[misc]

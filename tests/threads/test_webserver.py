@@ -157,6 +157,10 @@ BROKEN: dict[str, tuple[bytes, bytes]] = {
         head(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked") + b"f" * 30 + b"\r\n" + bytes(9999),
         b" 4",
     ),
+    "a body that is to be waited for, of no length": (
+        head(b"GET / HTTP/1.1", b"Expect: 100-continue", b"Content-Length: x"),
+        b" 400 ",
+    ),
     "a length of 5,000 digits": (head(b"GET / HTTP/1.1", b"Content-Length: " + b"9" * 5000), b" 400 "),
     "a negative length": (head(b"GET / HTTP/1.1", b"Content-Length: -1"), b" 400 "),
     "half an IPv6 address": (head(b"GET http://[ HTTP/1.1"), b" 400 "),
