@@ -121,7 +121,7 @@ def test_a_member_that_completes_becomes_a_seed() -> None:
 
 def test_no_more_than_wanted_are_named_each_once_and_all_in_time() -> None:
     swarms = Swarms()
-    everyone = {v4(number) for number in range(100)}
+    everyone = [v4(number) for number in range(100)]
     for address in everyone:
         swarms.announce(address, seed=address[0].endswith("7"))
     seen: set[Address] = set()
@@ -129,7 +129,7 @@ def test_no_more_than_wanted_are_named_each_once_and_all_in_time() -> None:
         named = swarms.announce(v4(50), wanted=20)
         assert len(named) == len(set(named)) == 20
         seen |= set(named)
-    assert seen == everyone - {v4(50)}
+    assert seen == set(everyone) - {v4(50)}
     assert swarms.announce(v4(50), wanted=0) == []
 
 
