@@ -123,7 +123,8 @@ def through_a_socket(size_bytes: int) -> tuple[float, float]:
     """The same memory through a TCP connection: CPU seconds of the sending and of the receiving thread."""
     shipment = Shipment(Pool(1, Shipment))
     shipment.load([(0, begin, BLOCK_BYTES) for begin in range(0, MIB, BLOCK_BYTES)], MIB)
-    whole = sum(map(len, shipment.slots)) * (size_bytes // MIB)
+    messages, length_bytes = shipment.slots, shipment.left_bytes
+    whole = length_bytes * (size_bytes // MIB)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sender = socket.create_connection(listener.getsockname())
         receiver, _ = listener.accept()
@@ -131,11 +132,9 @@ def through_a_socket(size_bytes: int) -> tuple[float, float]:
 
     def send() -> None:
         for _ in range(size_bytes // MIB):
-            left = shipment.slots
-            sent = 0
-            while left:
-                sent += sender.sendmsg(left)
-                left = shipment.unsent(sent)
+            shipment.slots, shipment.left_bytes = messages, length_bytes
+            while shipment.left_bytes:
+                shipment.sent(sender.sendmsg(shipment.slots))
 
     with sender, receiver:
         thread = threading.Thread(target=lambda: used_s.append(cpu_of(send)))

@@ -37,6 +37,9 @@ TRICKLE_SLOTS = 12
 GATHERED_BLOCKS = 3
 GATHER_S = 0.015
 """Where blocks come slowly, how many more to wait for, and how long at the most."""
+FLOOD_BYTES = 1 << 20
+FLOOD_S = 0.004
+"""The same where they come fast, in bytes: each receive costs the writer a message and a system call."""
 MAX_TALK_BYTES = 4 << 20
 """What a peer may say in a row that is not blocks. A bitfield of a million parts is 128 KiB."""
 TALK_BYTES_S = 2 << 20
@@ -112,6 +115,32 @@ class Intake:
         return (2 if self.slots == TRICKLE_SLOTS else 1) * GATHERED_BLOCKS * MESSAGE_BYTES
 
 
+class Gathering:
+    """Who is not heard before `more_bytes` more have come, or `patience_s` have passed."""
+
+    def __init__(self, more_bytes: int, patience_s: float) -> None:
+        self.more_bytes = more_bytes
+        self._patience_s = patience_s
+        self.until_s: dict[Intake, float] = {}
+        """The soonest first, since all wait equally long."""
+
+    def add(self, intake: Intake, now_s: float) -> None:
+        """From now on this one; it must not be here already."""
+        self.until_s[intake] = now_s + self._patience_s
+
+    @property
+    def soonest_s(self) -> float:
+        """Until when the first one waits; there must be one."""
+        return next(iter(self.until_s.values()))
+
+    def pop_due(self, now_s: float) -> Iterator[Intake]:
+        """Those whose time is over; they are not here any more."""
+        while self.until_s and self.soonest_s <= now_s:
+            intake = next(iter(self.until_s))
+            del self.until_s[intake]
+            yield intake
+
+
 class Receiver(Worker):
     """Hears all connections that it is given; ends after Stop, with the last of them.
 
@@ -129,8 +158,10 @@ class Receiver(Worker):
             on_failure.callback(self._selector.close)
             self._selector.register(self._bell, selectors.EVENT_READ)
             on_failure.pop_all()
-        self._gathering: dict[Intake, float] = {}
-        """Until when more is waited for, the soonest first."""
+        self._gatherings = {
+            TRICKLE_SLOTS: Gathering(GATHERED_BLOCKS * MESSAGE_BYTES, GATHER_S),
+            SLOTS: Gathering(FLOOD_BYTES, FLOOD_S),
+        }
         self._heard: list[Received] = []
         """What is not reported yet; nothing here has a landing that others wait for."""
         self._stopping = self._ended = False
@@ -193,14 +224,12 @@ class Receiver(Worker):
     def _patience_s(self) -> float | None:
         """How long to wait; who has gathered for long enough is given what there is."""
         now_s = time.monotonic()
-        while self._gathering:
-            intake, until_s = next(iter(self._gathering.items()))
-            if until_s > now_s:
-                return until_s - now_s
-            del self._gathering[intake]
-            with self._until_over(intake):
-                intake.arrival.ask_for(intake.missing_bytes)
-        return None
+        for gathering in self._gatherings.values():
+            for intake in gathering.pop_due(now_s):
+                with self._until_over(intake):
+                    intake.arrival.ask_for(intake.missing_bytes)
+        soonest_s = [gathering.soonest_s for gathering in self._gatherings.values() if gathering.until_s]
+        return max(0.0, min(soonest_s) - now_s) if soonest_s else None
 
     @contextlib.contextmanager
     def _until_over(self, intake: Intake) -> Iterator[None]:
@@ -214,16 +243,21 @@ class Receiver(Worker):
             self._let_go(intake, safe(error.strerror or str(error)))
 
     def _receive(self, intake: Intake) -> None:
-        self._gathering.pop(intake, None)
+        self._gather_no_more(intake)
         with self._until_over(intake):
             with contextlib.suppress(BlockingIOError):
                 self._hear(intake)
             # Wait for the rest of a block, or a few of them while they come, not for each packet of it.
-            if intake.slots == TRICKLE_SLOTS and intake.arrival.can_gather:
-                intake.arrival.ask_for(intake.missing_bytes + GATHERED_BLOCKS * MESSAGE_BYTES)
-                self._gathering[intake] = time.monotonic() + GATHER_S
+            gathering = self._gatherings.get(intake.slots)
+            if gathering is not None and intake.arrival.can_gather:
+                intake.arrival.ask_for(intake.missing_bytes + gathering.more_bytes)
+                gathering.add(intake, time.monotonic())
             else:
                 intake.arrival.ask_for(intake.missing_bytes)
+
+    def _gather_no_more(self, intake: Intake) -> None:
+        for gathering in self._gatherings.values():
+            gathering.until_s.pop(intake, None)
 
     def _hear(self, intake: Intake) -> None:
         if intake.speaker.is_closed:
@@ -251,6 +285,6 @@ class Receiver(Worker):
 
     def _let_go(self, intake: Intake, reason: str) -> None:
         self._tell()
-        self._gathering.pop(intake, None)
+        self._gather_no_more(intake)
         self._selector.unregister(intake.sock)
         intake.speaker.over(reason)

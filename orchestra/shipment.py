@@ -26,7 +26,9 @@ _PIECE_ID = int(MessageId.PIECE)
 class Shipment:
     """Memory for up to MAX_BLOCKS `piece` messages. From a Pool, and given back to it."""
 
-    __slots__ = ("_data", "_header_views", "_headers", "_pool", "_whole_slots", "payload_bytes", "slots")
+    __slots__ = (
+        "_data", "_header_views", "_headers", "_pool", "_whole_slots", "left_bytes", "payload_bytes", "slots",
+    )  # fmt: skip
 
     def __init__(self, pool: Pool[Shipment]) -> None:
         self._pool = pool
@@ -40,9 +42,11 @@ class Shipment:
         for n in numbers:
             self._whole_slots += (self._header_views[n], self._data[n * BLOCK_BYTES : (n + 1) * BLOCK_BYTES])
         self.slots: list[memoryview] = []
-        """The messages in order: header, block, header, block."""
+        """What is left to be sent of the messages, in order: header, block, header, block."""
+        self.left_bytes = 0
+        """How much that is."""
         self.payload_bytes = 0
-        """Bytes of blocks alone."""
+        """Bytes of blocks alone, sent or not."""
 
     def give_back(self) -> None:
         """Return the memory to its pool; it must not be touched afterwards."""
@@ -59,6 +63,7 @@ class Shipment:
             some = slice(first, first + _PACKED_AT_ONCE)
             self._pack(first, indices[some], begins[some], lengths[some])
         self.payload_bytes = sum(lengths)
+        self.left_bytes = count * PIECE_HEADER_BYTES + self.payload_bytes
         offsets = [index * part_size_bytes + begin for index, begin in zip(indices, begins, strict=True)]
         one_run = list(range(offsets[0], offsets[0] + count * BLOCK_BYTES, BLOCK_BYTES))
         if offsets == one_run and self.payload_bytes == count * BLOCK_BYTES:
@@ -95,14 +100,15 @@ class Shipment:
         reads.append((run_offset, self._data[start:position]))
         return reads
 
-    def unsent(self, sent: int) -> list[memoryview]:
-        """The slots without their first `sent` bytes."""
+    def sent(self, length_bytes: int) -> None:
+        """So much of what was left has been sent."""
+        self.left_bytes -= length_bytes
         left = []
-        for slot in self.slots:
-            if sent < len(slot):
-                left.append(slot[sent:])
-            sent = max(0, sent - len(slot))
-        return left
+        for slot in self.slots if self.left_bytes else ():
+            if length_bytes < len(slot):
+                left.append(slot[length_bytes:])
+            length_bytes = max(0, length_bytes - len(slot))
+        self.slots = left
 
 
 def _shape(count: int) -> int:

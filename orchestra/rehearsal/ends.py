@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from orchestra.connection import MAX_OUTBOX
+from orchestra.line import MAX_WAITING
 from orchestra.messages import BlocksSent, LinkClosed, LinkUp, Received
 from orchestra.rehearsal.speech import QUANTUM_BLOCKS, Cargo
 from orchestra.shipment import Shipment
@@ -122,7 +122,7 @@ class End:
     def _enqueue(self, item: bytes | Cargo, length_bytes: int) -> bool:
         if self._queue is None:
             self._queue = deque()
-        if len(self._queue) >= MAX_OUTBOX:
+        if len(self._queue) >= MAX_WAITING:
             return False
         self._queue.append(item)
         self._enqueued_bytes += length_bytes

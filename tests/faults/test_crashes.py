@@ -99,7 +99,7 @@ def composition(tmp_path_factory: pytest.TempPathFactory) -> Composition:
 @pytest.mark.parametrize(
     "target",
     [
-        "orchestra.connection:Connection._send_some",
+        "orchestra.line:Line.send_waiting",
         "orchestra.receiver:Receiver._receive",
         "orchestra.landing:Landing.decode",
         "orchestra.writer:Writer._write",

@@ -17,12 +17,22 @@ import pytest
 import netutils
 from netutils import Address
 from orchestra import connection as connection_module
+from orchestra import line as line_module
 from orchestra.buffers import Pool
-from orchestra.connection import MAX_OUTBOX, Connection, Identity
+from orchestra.connection import Connection, Identity
 from orchestra.decoder import Decoder
 from orchestra.landing import MESSAGE_BYTES, SLOTS, Landing
+from orchestra.line import MAX_WAITING
 from orchestra.messages import BlocksSent, LinkClosed, LinkUp, Received, Stop, ThreadEnded
-from orchestra.receiver import TRICKLE_SLOTS, Intake, Receiver
+from orchestra.receiver import (
+    FEW_SLOTS,
+    FLOOD_BYTES,
+    FLOOD_S,
+    GATHER_S,
+    TRICKLE_SLOTS,
+    Intake,
+    Receiver,
+)
 from orchestra.shipment import Shipment
 from orchestra.socketflow import Arrival
 from orchestra.wire import (
@@ -392,6 +402,40 @@ def test_what_is_gathered_does_not_wait_for_more_for_ever(desk: Desk) -> None:
         received.buffer.give_back()
 
 
+@pytest.mark.skipif(not Arrival.can_gather, reason="the system cannot be told")
+def test_who_gives_fast_is_not_kept_waiting_by_who_gives_slowly(desk: Desk) -> None:
+    receiver, patience_s = Receiver(desk.reports), []
+    pairs = [loopback_pair() for _ in range(4)]
+    for number, (ours, _) in enumerate(pairs):
+        intake = Intake(number, ours, Decoder(PARTS, PART_BYTES, fast=False), Whoever())
+        intake.slots = SLOTS if number % 2 else TRICKLE_SLOTS
+        ours.setblocking(False)
+        receiver._receive(intake)
+        patience_s.append(receiver._patience_s())
+    assert all(until_s is not None and until_s <= FLOOD_S for until_s in patience_s[1:])
+    for gathering in receiver._gatherings.values():
+        assert len(gathering.until_s) == 2
+        assert len(list(gathering.pop_due(time.monotonic() + 2 * GATHER_S))) == 2
+        assert not gathering.until_s
+    assert receiver._patience_s() is None
+    for pair in pairs:
+        for sock in pair:
+            sock.close()
+    receiver.close()
+
+
+@pytest.mark.skipif(not Arrival.can_gather, reason="the system cannot be told")
+def test_more_is_waited_for_where_much_comes(desk: Desk) -> None:
+    asked: list[int] = []
+    ours, theirs = loopback_pair()
+    with ours, theirs:
+        intake = Intake(KEY, ours, Decoder(PARTS, PART_BYTES, fast=False), Whoever())
+        intake.arrival.ask_for = asked.append  # type: ignore[method-assign,assignment]
+        for intake.slots in (FEW_SLOTS, TRICKLE_SLOTS, SLOTS):
+            desk.receiver._receive(intake)
+    assert asked[0] < asked[1] - BLOCK_BYTES < asked[2] - FLOOD_BYTES / 2
+
+
 class Whoever:
     """Whose socket it is (receiver.Speaker)."""
 
@@ -538,22 +582,42 @@ class Part:
         self._takes = list(takes)
 
     def send(self, data: bytes, _flags: int) -> int:
-        take = self._takes.pop(0) if self._takes else len(data)
+        return self._sock.send(data[: self._take(len(data))])
+
+    def sendmsg(self, views: Sequence[memoryview], _ancillary: Any = (), _flags: int = 0) -> int:
+        data = b"".join(views)
+        return self._sock.send(data[: self._take(len(data))])
+
+    def sendall(self, data: bytes) -> None:
+        self._sock.sendall(data)
+
+    def _take(self, whole: int) -> int:
+        take = self._takes.pop(0) if self._takes else whole
         if not take:
             raise BlockingIOError
-        return self._sock.send(data[:take])
+        return take
 
 
+def idle_sender(desk: Desk) -> tuple[Connection, ScriptedPeer, queue.SimpleQueue[None]]:
+    """A connection that is up, its thread asleep whatever is sent; and what wakes it."""
+    connection, peer = desk.up()
+    wake, connection._line._wake = connection._line._wake, queue.SimpleQueue()
+    return connection, peer, wake
+
+
+@pytest.mark.skipif(not line_module._AT_ONCE, reason="the system cannot be told")
 @pytest.mark.parametrize("takes", [(), (0,), (3,), (9, 0), (9, 1)])
 def test_words_that_the_system_takes_in_part_arrive_whole_and_in_order(
     desk: Desk, takes: tuple[int, ...]
 ) -> None:
-    connection, peer = desk.up()
-    connection._open_line = Part(connection._open_line, *takes)  # type: ignore[assignment,arg-type]
+    connection, peer, wake = idle_sender(desk)
+    connection._line._sock = Part(connection._line._sock, *takes)  # type: ignore[assignment,arg-type]
     for index in range(4):
         assert connection.send(encode_haves([index]))
     connection.send(desk.shipment(0))
     assert connection.send(encode_haves([4]))
+    wake.put(None)  # The rest of the first words, and all of the shipment: the thread must see to both.
+    connection._line._wake.put(None)
     found: list[Any] = []
     while ("have", 4) not in found:
         found += told([peer.next(object)])  # type: ignore[list-item]
@@ -561,13 +625,86 @@ def test_words_that_the_system_takes_in_part_arrive_whole_and_in_order(
     assert found[-1] == ("have", 4)
 
 
-def test_words_are_sent_by_who_says_them(desk: Desk) -> None:
-    # Nobody has to be woken for them.
-    connection, peer = desk.up()
-    outbox, connection._outbox = connection._outbox, queue.SimpleQueue()
+@pytest.mark.skipif(not line_module._AT_ONCE, reason="the system cannot be told")
+@pytest.mark.parametrize("take", [1, 13, 14, BLOCK_BYTES + 13, 2 * BLOCK_BYTES + 25])
+def test_a_shipment_that_the_system_takes_in_part_comes_before_what_is_sent_later(
+    desk: Desk, take: int
+) -> None:
+    connection, peer, wake = idle_sender(desk)
+    connection._line._sock = Part(connection._line._sock, take)  # type: ignore[assignment,arg-type]
+    for item in (desk.shipment(0, 1), encode_haves([4]), desk.shipment(9), encode_haves([5])):
+        assert connection.send(item)
+    assert desk.reports.nothing_more
+    wake.put(None)
+    found: list[Any] = []
+    while ("have", 5) not in found:
+        found += told([peer.next(object)])  # type: ignore[list-item]
+    kinds = [item[0] for item in found]
+    assert [kind for kind, before in zip(kinds, [None, *kinds], strict=False) if kind != before] == [
+        "bytes",
+        "have",
+        "bytes",
+        "have",
+    ]
+    data = b"".join(item[2] for item in found if item[0] == "bytes")
+    assert data == b"".join(bytes([n]) * BLOCK_BYTES for n in (0, 1, 9))
+    assert [desk.reports.next(BlocksSent).payload_bytes for _ in range(2)] == [2 * BLOCK_BYTES, BLOCK_BYTES]
+    assert free(desk.shipments) == BUFFERS
+
+
+@pytest.mark.skipif(not line_module._AT_ONCE, reason="the system cannot be told")
+def test_what_is_said_while_a_shipment_is_taken_in_part_comes_after_it(desk: Desk) -> None:
+    connection, peer, wake = idle_sender(desk)
+
+    class Interrupted(Part):
+        def sendmsg(self, views: Sequence[memoryview], _ancillary: Any = (), _flags: int = 0) -> int:
+            if not connection._line._waiting:
+                connection.send(encode_haves([4]))
+            return super().sendmsg(views)
+
+    connection._line._sock = Interrupted(connection._line._sock, 20)  # type: ignore[assignment,arg-type]
+    connection.send(desk.shipment(0))
+    wake.put(None)
+    connection._line._wake.put(None)
+    found: list[Any] = []
+    while ("have", 4) not in found:
+        found += told([peer.next(object)])  # type: ignore[list-item]
+    assert found[-1] == ("have", 4)
+    assert b"".join(item[2] for item in found[:-1]) == bytes(BLOCK_BYTES)
+
+
+@pytest.mark.skipif(not line_module._AT_ONCE, reason="the system cannot be told")
+def test_what_was_begun_gives_its_memory_back_when_the_connection_ends(desk: Desk) -> None:
+    connection, _, _ = idle_sender(desk)
+    connection._line._sock = Part(connection._line._sock, 20)  # type: ignore[assignment,arg-type]
+    connection.send(desk.shipment(0, 1))
+    assert free(desk.shipments) == BUFFERS - 1
+    connection.close("over")
+    desk.reports.skip_to(LinkClosed)
+    assert free(desk.shipments) == BUFFERS
+
+
+@pytest.mark.skipif(not line_module._AT_ONCE, reason="the system cannot be told")
+def test_what_the_system_takes_is_sent_by_who_has_it(desk: Desk) -> None:
+    # Nobody has to be woken for it.
+    connection, peer, wake = idle_sender(desk)
     assert connection.send(encode_haves([7]))
     assert peer.next(Haves) == Haves([7])
-    outbox.put(None)
+    assert connection.send(desk.shipment(3))
+    assert peer.next(Blocks).offset == 3 * BLOCK_BYTES
+    assert desk.reports.next(BlocksSent) == BlocksSent(KEY, BLOCK_BYTES)
+    assert connection._line._wake.empty()
+    wake.put(None)
+
+
+def test_while_somebody_sends_nobody_else_does(desk: Desk) -> None:
+    connection, peer = desk.up()
+    with connection._line._lock:
+        assert connection.send(encode_haves([7]))
+        assert connection.send(desk.shipment(3))
+        assert len(connection._line._waiting) == 2
+    assert peer.next(Haves) == Haves([7])
+    assert peer.next(Blocks).offset == 3 * BLOCK_BYTES
 
 
 def test_what_is_sent_arrives_in_order(desk: Desk) -> None:
@@ -612,7 +749,7 @@ class Grudging:
 @pytest.mark.parametrize("most", [1 << 30, 16397, 10_000, 16384 * 3])
 def test_a_shipment_is_sent_to_its_end_however_little_the_system_takes(desk: Desk, most: int) -> None:
     shipment, sock = desk.shipment(3, 4, 7), Grudging(most)
-    connection_module._send_shipment(sock, shipment)  # type: ignore[arg-type]
+    line_module._send_whole(sock, shipment)  # type: ignore[arg-type]
     assert sock.taken == piece(3) + piece(4) + piece(7)
 
 
@@ -621,25 +758,25 @@ def test_a_shipment_is_sent_whole_by_a_system_that_cannot_gather(
 ) -> None:
     monkeypatch.delattr(Grudging, "sendmsg")
     shipment, sock = desk.shipment(3, 4, 7), Grudging(1)
-    connection_module._send_shipment(sock, shipment)  # type: ignore[arg-type]
+    line_module._send_whole(sock, shipment)  # type: ignore[arg-type]
     assert sock.taken == piece(3) + piece(4) + piece(7)
 
 
 def stuffed(desk: Desk) -> tuple[Connection, ScriptedPeer]:
-    """A connection whose peer takes nothing in, with its sender blocked and its outbox full."""
+    """A connection whose peer takes nothing in, its sender blocked, and no more may wait."""
     connection, peer = desk.up()
     assert connection.send(bytes(64 << 20))
     deadline_s = time.monotonic() + PATIENCE_S
-    while connection._outbox.qsize() or not connection._line.locked():
+    while connection._line._waiting or not connection._line._lock.locked():
         assert time.monotonic() < deadline_s, "the sender has not begun"
     sent = 0
     while connection.send(KEEP_ALIVE if sent else desk.shipment(1)):
         sent += 1
-        assert sent <= MAX_OUTBOX + 1
+        assert sent <= MAX_WAITING + 1
     return connection, peer
 
 
-def test_an_outbox_that_is_full_refuses(desk: Desk) -> None:
+def test_a_line_that_is_full_refuses(desk: Desk) -> None:
     connection, _ = stuffed(desk)
     assert not connection.send(CHOKE)
     shipment = desk.shipment(2)
@@ -647,7 +784,7 @@ def test_an_outbox_that_is_full_refuses(desk: Desk) -> None:
     shipment.give_back()
 
 
-def test_a_close_wakes_a_sender_that_is_blocked_and_empties_the_outbox(desk: Desk) -> None:
+def test_a_close_wakes_a_sender_that_is_blocked_and_empties_the_line(desk: Desk) -> None:
     connection, _ = stuffed(desk)
     connection.close("too far behind")
     assert desk.last_word() == "too far behind"
@@ -750,9 +887,7 @@ def test_after_the_end_nothing_is_taken(desk: Desk) -> None:
     connection.close("again")
 
 
-def test_what_is_sent_just_as_the_connection_ends_does_not_swallow_the_word_that_ends_the_sender(
-    desk: Desk,
-) -> None:
+def test_what_is_sent_just_as_the_connection_ends_gives_its_memory_back(desk: Desk) -> None:
     class EndsAfterTheFirstLook(threading.Event):
         def is_set(self) -> bool:
             before = super().is_set()
@@ -763,9 +898,7 @@ def test_what_is_sent_just_as_the_connection_ends_does_not_swallow_the_word_that
     connection.close("over")
     desk.last_word()
     connection._ended = EndsAfterTheFirstLook()
-    connection._outbox.put(None)
     connection.send(desk.shipment(0))
-    assert connection._outbox.get_nowait() is None
     assert free(desk.shipments) == BUFFERS
 
 
@@ -776,7 +909,8 @@ def test_a_bug_in_the_sending_thread_is_reported_and_ends_the_connection(
     def crash(*_: Any) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(connection_module, "_send_shipment", crash)
+    monkeypatch.setattr(line_module, "_AT_ONCE", 0)
+    monkeypatch.setattr(line_module, "_send_whole", crash)
     connection, _ = desk.up()
     connection.send(desk.shipment(0))
     assert desk.reports.next(LinkClosed).key == KEY

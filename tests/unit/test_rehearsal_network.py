@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from orchestra.connection import MAX_OUTBOX
 from orchestra.geometry import Geometry
+from orchestra.line import MAX_WAITING
 from orchestra.messages import Accepted, BlocksSent, LinkClosed, LinkUp, Received
 from orchestra.rehearsal.clock import Clock
 from orchestra.rehearsal.ends import QUANTUM_BYTES, SOCKET_BUFFER_BYTES, End
@@ -355,8 +355,8 @@ def test_a_peer_that_takes_nothing_in_cannot_be_told_for_ever(network: Network) 
     one, other = Machine(network, 1), Machine(network, 2)
     end, _ = connect(one, other)
     one.ship(end, 16)
-    took = sum(end.send(INTERESTED) for _ in range(2 * MAX_OUTBOX))
-    assert took == MAX_OUTBOX - 1
+    took = sum(end.send(INTERESTED) for _ in range(2 * MAX_WAITING))
+    assert took == MAX_WAITING - 1
 
 
 # Blocks

@@ -112,9 +112,14 @@ def test_a_run_of_full_blocks_is_one_read_across_parts_and_may_follow_any_other_
     assert [(offset, len(view)) for offset, view in reads] == [(0, 4 * FULL)]
 
 
-def test_what_is_unsent_is_the_rest_of_the_stream() -> None:
+def test_what_is_left_is_the_rest_of_the_stream() -> None:
     blocks = [(0, 0, FULL), (0, FULL, 3616), (5, 7, 10)]
-    shipment, _ = loaded(blocks)
     whole = expected(blocks)
     for sent in (0, 1, 12, 13, 14, 13 + FULL - 1, 13 + FULL, 13 + FULL + 13, len(whole) - 1, len(whole)):
-        assert b"".join(shipment.unsent(sent)) == whole[sent:]
+        shipment, _ = loaded(blocks)
+        assert shipment.left_bytes == len(whole)
+        shipment.sent(sent)
+        assert b"".join(shipment.slots) == whole[sent:]
+        shipment.sent(min(5, shipment.left_bytes))
+        assert b"".join(shipment.slots) == whole[sent + 5 :]
+        assert shipment.left_bytes == len(b"".join(shipment.slots))
