@@ -58,7 +58,6 @@ class Downloads:
         self._ban = ban
         self._flights = Flights(geometry, picker, peers, forget)
         self.resume = self._flights.resume
-        self._asked_twice: set[int] = set()
         self._ending_since_s: float | None = None
         self.wasted_bytes = 0
         self.freed = False
@@ -170,7 +169,7 @@ class Downloads:
         the other only, while those who have got it idle. Who speaks BEP 6 says whether it has begun to send:
         so it is recalled first, and nothing is sent twice.
         """
-        flight = self._flights.longest_waiting(peer, self._asked_twice, now_s)
+        flight = self._flights.longest_waiting(peer, now_s)
         if flight is None or flight.owner is None:
             return None
         owner, asked = self._peers[flight.owner], self._flights.asked(flight)
@@ -216,7 +215,7 @@ class Downloads:
                 continue
             free = sorted((key for key in keys if owers[key] < sources), reverse=True)[:room]
             if free:
-                self._asked_twice.update(free)
+                self._flights.asked_twice.update(free)
                 return free
         return []
 
@@ -258,8 +257,8 @@ class Downloads:
 
     def _received(self, peer: Peer, keys: range) -> None:
         peer.outstanding.difference_update(keys)
-        if self._asked_twice and not self._asked_twice.isdisjoint(keys):
-            self._asked_twice.difference_update(keys)
+        if not self._flights.asked_twice.isdisjoint(keys):
+            self._flights.asked_twice.difference_update(keys)
             self._cancel_elsewhere(peer, keys)
         self._flights.arrived(keys, peer.key)
 

@@ -40,6 +40,8 @@ class Flights:
         """Flights that lack blocks and belong to nobody."""
         self.disputed: set[int] = set()
         """Parts that were wrong, and nobody knows whose fault it was: they must come from one peer whole."""
+        self.asked_twice: set[int] = set()
+        """Blocks that were asked of a second peer as well, and have not come: no others are owed by two."""
 
     def of(self, key: int) -> Flight:
         """The flight of a block that is owed to us."""
@@ -133,7 +135,7 @@ class Flights:
         flight.owner = taker.key
         taker.to_ask.append(flight)
 
-    def longest_waiting(self, taker: Peer, asked_twice: set[int], now_s: float) -> Flight | None:
+    def longest_waiting(self, taker: Peer, now_s: float) -> Flight | None:
         """What was asked of another peer longest ago, has waited long enough, and `taker` could give instead.
 
         Nothing of it has come, and nothing was asked of a second peer.
@@ -155,7 +157,7 @@ class Flights:
                 continue
             if not self.untouched(flight):
                 continue
-            if asked_twice.isdisjoint(range(self._geometry.key(flight.parts.start, 0), flight.end)):
+            if self.asked_twice.isdisjoint(range(self._geometry.key(flight.parts.start, 0), flight.end)):
                 best = flight
         return best
 
@@ -193,6 +195,8 @@ class Flights:
         """Those of `keys` that peers owe us."""
         asked = set(keys)
         owed: set[int] = set()
+        if not asked:
+            return owed
         for peer in self._peers.values():
             if peer.outstanding and not asked.isdisjoint(peer.outstanding):
                 owed |= asked & peer.outstanding
@@ -205,7 +209,7 @@ class Flights:
     def withdraw(self, peer: Peer, keys: list[int]) -> None:
         """`peer` does not owe us these any more: they may be asked of others, if nobody owes them."""
         peer.outstanding.difference_update(keys)
-        owed = self._owed_among(keys)
+        owed = self._owed_among(self.asked_twice.intersection(keys))
         ownerless: dict[Flight, None] = {}
         for key in keys:
             flight = self.of(key)
@@ -267,6 +271,9 @@ class Flights:
         for index in range(self._geometry.parts):
             if (self._picker.state(index) in moving) != (index in self._of_part):
                 return f"part {index} is {self._picker.state(index).name}, flight {self._of_part.get(index)}"
+        owers = Counter(key for peer in self._peers.values() for key in peer.outstanding)
+        if owed_twice := {key for key, number in owers.items() if number > 1} - self.asked_twice:
+            return f"blocks {sorted(owed_twice)} are owed by two"
         owed_of = Counter(map(self.of, self.owed()))
         for flight in self._of_part.values():
             owing = owed_of[flight]

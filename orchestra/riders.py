@@ -63,7 +63,13 @@ class Riders:
 
         Nobody when there are only free riders, and another one is being served.
         """
-        riders = {key for key, peer in waiting.items() if self._rides_free(peer)}
+        trusted_bytes = self._trusted_bytes
+        # Most have not taken so much yet, and this is asked at each turn.
+        riders = {
+            key
+            for key, peer in waiting.items()
+            if peer.up.total_bytes >= trusted_bytes and self._rides_free(peer)
+        }
         if not riders:
             return list(waiting.values())
         others_first = not self._have.complete or self._favour_bytes > 0
@@ -82,6 +88,11 @@ class Riders:
         rider = served.get(self._rider)
         return self._rider in waiting if rider is None else now_s - rider.batch_sent_at_s < STUCK_S
 
+    @property
+    def _trusted_bytes(self) -> int:
+        """What a peer gets of us before we look at what it gives or shows."""
+        return SILENT_BYTES + self._geometry.part_size_bytes if self._have.complete else TRUSTED_BYTES
+
     def _rides_free(self, peer: Peer) -> bool:
         """True for one that took much of us and gave us next to nothing, while we need something.
 
@@ -92,5 +103,5 @@ class Riders:
         if self._have.complete:
             part_bytes = self._geometry.part_size_bytes
             shown_bytes = (peer.have.count - peer.began_parts) * max(SHOWN_BYTES, part_bytes)
-            return 2 * shown_bytes + SILENT_BYTES + part_bytes < taken_bytes
-        return taken_bytes >= TRUSTED_BYTES and FAIR_RETURN * peer.down.total_bytes < taken_bytes
+            return 2 * shown_bytes + self._trusted_bytes < taken_bytes
+        return taken_bytes >= self._trusted_bytes and FAIR_RETURN * peer.down.total_bytes < taken_bytes

@@ -1142,7 +1142,7 @@ def test_whatever_peers_do_the_books_stay_sound_and_all_comes_at_last(seed: int)
     assert not list(downloads._flights.all())
     assert not downloads._flights.orphans
     assert not downloads._flights.disputed
-    assert not downloads._asked_twice
+    assert not downloads._flights.asked_twice
     assert set(storm.desk.states()) == {PartState.HAVE.name[0]}
 
 
