@@ -103,12 +103,12 @@ class Shipment:
     def sent(self, length_bytes: int) -> None:
         """So much of what was left has been sent."""
         self.left_bytes -= length_bytes
-        left = []
-        for slot in self.slots if self.left_bytes else ():
+        for number, slot in enumerate(self.slots if self.left_bytes else ()):
             if length_bytes < len(slot):
-                left.append(slot[length_bytes:])
-            length_bytes = max(0, length_bytes - len(slot))
-        self.slots = left
+                self.slots = [slot[length_bytes:], *self.slots[number + 1 :]]
+                return
+            length_bytes -= len(slot)
+        self.slots = []
 
 
 def _shape(count: int) -> int:
