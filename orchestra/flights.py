@@ -134,6 +134,8 @@ class Flights:
         flight.moves += 1
         flight.owner = taker.key
         taker.to_ask.append(flight)
+        # Also if it is asked for nothing now: it must be released when that peer leaves.
+        taker.engaged = True
 
     def longest_waiting(self, taker: Peer, now_s: float) -> Flight | None:
         """What was asked of another peer longest ago, has waited long enough, and `taker` could give instead.

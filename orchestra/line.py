@@ -127,6 +127,8 @@ class Line:
                 if item is not None:
                     _send_whole(sock, item)
             except BaseException:
+                # A message may have been cut: nothing may follow it.
+                self._sock = None
                 if item is not None:
                     item.give_back()
                 raise

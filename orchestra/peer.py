@@ -88,7 +88,7 @@ class Peer:
     wanted_parts: int = 0
     """How many of its parts we do not have yet; only kept while it is partial."""
     engaged: bool = False
-    """Something was asked of it since it last gave all back."""
+    """Something was asked of it, or is to be, since it last gave all back."""
     outstanding: set[int] = field(default_factory=set)
     """Keys of blocks asked for and not received."""
     depth: int = FIRST_DEPTH

@@ -100,8 +100,10 @@ class Riders:
         says what it has, since others want to know.
         """
         taken_bytes = peer.up.total_bytes
+        if taken_bytes < self._trusted_bytes:
+            return False
         if self._have.complete:
             part_bytes = self._geometry.part_size_bytes
             shown_bytes = (peer.have.count - peer.began_parts) * max(SHOWN_BYTES, part_bytes)
             return 2 * shown_bytes + self._trusted_bytes < taken_bytes
-        return taken_bytes >= self._trusted_bytes and FAIR_RETURN * peer.down.total_bytes < taken_bytes
+        return FAIR_RETURN * peer.down.total_bytes < taken_bytes

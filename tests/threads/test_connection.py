@@ -598,11 +598,30 @@ class Part:
         return take
 
 
-def idle_sender(desk: Desk) -> tuple[Connection, ScriptedPeer, queue.SimpleQueue[None]]:
+class Asleep:
+    """What wakes a connection's thread: nothing does, until `awake` is set."""
+
+    def __init__(self) -> None:
+        self.tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.awake = threading.Event()
+
+    def put(self, _token: None) -> None:
+        self.tokens.put(None)
+
+    def get(self) -> None:
+        self.awake.wait(PATIENCE_S)
+        self.tokens.get()
+
+
+def idle_sender(desk: Desk) -> tuple[Connection, ScriptedPeer, Asleep]:
     """A connection that is up, its thread asleep whatever is sent; and what wakes it."""
-    connection, peer = desk.up()
-    wake, connection._line._wake = connection._line._wake, queue.SimpleQueue()
-    return connection, peer, wake
+    connection, peer = desk.called()
+    sleep = Asleep()
+    # The thread does not look at it before the handshakes are through.
+    connection._line._wake = sleep  # type: ignore[assignment]
+    peer.shake()
+    desk.reports.next(LinkUp)
+    return connection, peer, sleep
 
 
 @pytest.mark.skipif(not line_module._AT_ONCE, reason="the system cannot be told")
@@ -610,14 +629,13 @@ def idle_sender(desk: Desk) -> tuple[Connection, ScriptedPeer, queue.SimpleQueue
 def test_words_that_the_system_takes_in_part_arrive_whole_and_in_order(
     desk: Desk, takes: tuple[int, ...]
 ) -> None:
-    connection, peer, wake = idle_sender(desk)
+    connection, peer, sleep = idle_sender(desk)
     connection._line._sock = Part(connection._line._sock, *takes)  # type: ignore[assignment,arg-type]
     for index in range(4):
         assert connection.send(encode_haves([index]))
     connection.send(desk.shipment(0))
     assert connection.send(encode_haves([4]))
-    wake.put(None)  # The rest of the first words, and all of the shipment: the thread must see to both.
-    connection._line._wake.put(None)
+    sleep.awake.set()
     found: list[Any] = []
     while ("have", 4) not in found:
         found += told([peer.next(object)])  # type: ignore[list-item]
@@ -630,12 +648,12 @@ def test_words_that_the_system_takes_in_part_arrive_whole_and_in_order(
 def test_a_shipment_that_the_system_takes_in_part_comes_before_what_is_sent_later(
     desk: Desk, take: int
 ) -> None:
-    connection, peer, wake = idle_sender(desk)
+    connection, peer, sleep = idle_sender(desk)
     connection._line._sock = Part(connection._line._sock, take)  # type: ignore[assignment,arg-type]
     for item in (desk.shipment(0, 1), encode_haves([4]), desk.shipment(9), encode_haves([5])):
         assert connection.send(item)
     assert desk.reports.nothing_more
-    wake.put(None)
+    sleep.awake.set()
     found: list[Any] = []
     while ("have", 5) not in found:
         found += told([peer.next(object)])  # type: ignore[list-item]
@@ -654,7 +672,7 @@ def test_a_shipment_that_the_system_takes_in_part_comes_before_what_is_sent_late
 
 @pytest.mark.skipif(not line_module._AT_ONCE, reason="the system cannot be told")
 def test_what_is_said_while_a_shipment_is_taken_in_part_comes_after_it(desk: Desk) -> None:
-    connection, peer, wake = idle_sender(desk)
+    connection, peer, sleep = idle_sender(desk)
 
     class Interrupted(Part):
         def sendmsg(self, views: Sequence[memoryview], _ancillary: Any = (), _flags: int = 0) -> int:
@@ -664,8 +682,7 @@ def test_what_is_said_while_a_shipment_is_taken_in_part_comes_after_it(desk: Des
 
     connection._line._sock = Interrupted(connection._line._sock, 20)  # type: ignore[assignment,arg-type]
     connection.send(desk.shipment(0))
-    wake.put(None)
-    connection._line._wake.put(None)
+    sleep.awake.set()
     found: list[Any] = []
     while ("have", 4) not in found:
         found += told([peer.next(object)])  # type: ignore[list-item]
@@ -675,11 +692,12 @@ def test_what_is_said_while_a_shipment_is_taken_in_part_comes_after_it(desk: Des
 
 @pytest.mark.skipif(not line_module._AT_ONCE, reason="the system cannot be told")
 def test_what_was_begun_gives_its_memory_back_when_the_connection_ends(desk: Desk) -> None:
-    connection, _, _ = idle_sender(desk)
+    connection, _, sleep = idle_sender(desk)
     connection._line._sock = Part(connection._line._sock, 20)  # type: ignore[assignment,arg-type]
     connection.send(desk.shipment(0, 1))
     assert free(desk.shipments) == BUFFERS - 1
     connection.close("over")
+    sleep.awake.set()
     desk.reports.skip_to(LinkClosed)
     assert free(desk.shipments) == BUFFERS
 
@@ -687,14 +705,14 @@ def test_what_was_begun_gives_its_memory_back_when_the_connection_ends(desk: Des
 @pytest.mark.skipif(not line_module._AT_ONCE, reason="the system cannot be told")
 def test_what_the_system_takes_is_sent_by_who_has_it(desk: Desk) -> None:
     # Nobody has to be woken for it.
-    connection, peer, wake = idle_sender(desk)
+    connection, peer, sleep = idle_sender(desk)
     assert connection.send(encode_haves([7]))
     assert peer.next(Haves) == Haves([7])
     assert connection.send(desk.shipment(3))
     assert peer.next(Blocks).offset == 3 * BLOCK_BYTES
     assert desk.reports.next(BlocksSent) == BlocksSent(KEY, BLOCK_BYTES)
-    assert connection._line._wake.empty()
-    wake.put(None)
+    assert sleep.tokens.empty()
+    sleep.awake.set()
 
 
 def test_while_somebody_sends_nobody_else_does(desk: Desk) -> None:
@@ -900,6 +918,33 @@ def test_what_is_sent_just_as_the_connection_ends_gives_its_memory_back(desk: De
     connection._ended = EndsAfterTheFirstLook()
     connection.send(desk.shipment(0))
     assert free(desk.shipments) == BUFFERS
+
+
+@pytest.mark.skipif(not line_module._AT_ONCE, reason="the system cannot be told")
+def test_nothing_follows_a_message_that_was_cut(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection, _, sleep = idle_sender(desk)
+    offered: list[bytes] = []
+
+    class Breaks(Part):
+        def sendall(self, data: bytes) -> None:
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+
+        def send(self, data: bytes, _flags: int) -> int:
+            offered.append(data)
+            raise BlockingIOError
+
+    shut = connection._shut
+
+    def say_more_and_shut() -> None:
+        connection.send(encode_haves([2]))
+        shut()
+
+    monkeypatch.setattr(connection, "_shut", say_more_and_shut)
+    connection._line._sock = Breaks(connection._line._sock)  # type: ignore[assignment,arg-type]
+    connection.send(encode_haves([1]))
+    sleep.awake.set()
+    desk.reports.skip_to(LinkClosed)
+    assert offered == [encode_haves([1])]
 
 
 @pytest.mark.fault("D12")

@@ -1203,6 +1203,17 @@ def test_who_speaks_bep_6_is_asked_first_whether_it_has_begun_to_send() -> None:
     assert busy.answers(desk.now_s)
 
 
+def test_what_was_moved_to_a_peer_that_is_not_asked_now_is_free_again_when_that_one_leaves() -> None:
+    desk = Desk(5)
+    busy, idle = recalled(desk)
+    idle.interesting = False  # As when it has just rejected something: nothing is asked of it for a while.
+    desk.downloads.rejected(busy, desk.geometry.spans([4, 5, 6, 7]), desk.now_s)
+    assert desk.requested(idle) == []
+    desk.leave(idle)
+    other = desk.join(bitfield(5, 1))
+    assert desk.fill(other) == [4, 5, 6, 7]
+
+
 def test_a_part_that_was_begun_after_all_stays_with_its_sender() -> None:
     desk = Desk(5)
     busy, idle = recalled(desk)
