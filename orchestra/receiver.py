@@ -73,6 +73,8 @@ class Intake:
         self.talk = Patience(MAX_TALK_BYTES, TALK_BYTES_S)
         self.slots = FEW_SLOTS
         """How many messages there is to be room for: more where blocks come, and come fast."""
+        self.floods = True
+        """Whether FLOOD_BYTES more are worth waiting for: not where less than that is asked for at a time."""
 
     @property
     def missing_bytes(self) -> int:
@@ -97,6 +99,7 @@ class Intake:
             raise EOFError
         filled = len(rest) + got
         messages, self.rest = landing.decode(filled, self.decoder)
+        self.floods = self.floods or got >= FLOOD_BYTES
         blocks_bytes = sum([message.length for message in messages if isinstance(message, Blocks)])
         if not blocks_bytes:
             self.slots = FEW_SLOTS
@@ -226,6 +229,7 @@ class Receiver(Worker):
         now_s = time.monotonic()
         for gathering in self._gatherings.values():
             for intake in gathering.pop_due(now_s):
+                intake.floods = intake.floods and intake.slots != SLOTS
                 with self._until_over(intake):
                     intake.arrival.ask_for(intake.missing_bytes)
         soonest_s = [gathering.soonest_s for gathering in self._gatherings.values() if gathering.until_s]
@@ -249,7 +253,8 @@ class Receiver(Worker):
                 self._hear(intake)
             # Wait for the rest of a block, or a few of them while they come, not for each packet of it.
             gathering = self._gatherings.get(intake.slots)
-            if gathering is not None and intake.arrival.can_gather:
+            worth_it = intake.arrival.can_gather and (intake.floods or intake.slots != SLOTS)
+            if gathering is not None and worth_it:
                 intake.arrival.ask_for(intake.missing_bytes + gathering.more_bytes)
                 gathering.add(intake, time.monotonic())
             else:

@@ -436,6 +436,28 @@ def test_more_is_waited_for_where_much_comes(desk: Desk) -> None:
     assert asked[0] < asked[1] - BLOCK_BYTES < asked[2] - FLOOD_BYTES / 2
 
 
+@pytest.mark.skipif(not Arrival.can_gather, reason="the system cannot be told")
+def test_who_was_waited_for_in_vain_is_heard_at_once_until_much_comes_again(desk: Desk) -> None:
+    # Of one that is asked for less than FLOOD_BYTES at a time so much never comes.
+    receiver = Receiver(desk.reports)
+    ours, theirs = loopback_pair()
+    with ours, theirs:
+        intake = Intake(KEY, ours, Decoder(PARTS, PART_BYTES, fast=False), Whoever())
+        intake.slots = SLOTS
+        receiver._receive(intake)
+        flood = receiver._gatherings[SLOTS]
+        assert intake in flood.until_s
+        flood.until_s[intake] = 0.0
+        receiver._patience_s()
+        receiver._receive(intake)
+        assert intake not in flood.until_s
+        assert intake.arrival._least_bytes == intake.missing_bytes
+        intake.floods = True
+        receiver._receive(intake)
+        assert intake in flood.until_s
+    receiver.close()
+
+
 class Whoever:
     """Whose socket it is (receiver.Speaker)."""
 
