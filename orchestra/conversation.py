@@ -80,7 +80,7 @@ class Conversation:
     def greet(self, peer: Peer, listen_port: int, now_s: float) -> None:
         """Tell a new peer what we have (BEP 3) and who we are (BEP 10)."""
         self._news.begin(peer)
-        greeting = self._service.greeting(peer)
+        greeting = self._service.greeting(peer, now_s)
         if peer.speaks_extensions:
             greeting += self._hello(peer, listen_port)
         if greeting:

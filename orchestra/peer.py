@@ -75,6 +75,8 @@ class Peer:
     since_s: float = 0.0
     heard_at_s: float = 0.0
     spoke_at_s: float = 0.0
+    has_spoken: bool = False
+    """It has said something since its handshake."""
     closing: bool = False
     counted: bool = False
     """True when its parts are counted in the picker's availability."""

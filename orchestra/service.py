@@ -26,6 +26,10 @@ from orchestra.wire import (
 )
 
 UPLOAD_SLOTS = 24
+FIRST_WORD_S = 0.2
+"""For so long a peer with the fast extension is waited for: it has to say what it has first (BEP 6)."""
+MUTE_S = 2.0
+"""No offer is held longer for one that says nothing: a long way and a busy machine have had their time."""
 
 
 class Service:
@@ -63,10 +67,13 @@ class Service:
         self._leechers = leechers
         self._other_sources = seeders > self._picker.have.complete
 
-    def greeting(self, peer: Peer) -> bytes:
+    def greeting(self, peer: Peer, now_s: float) -> bytes:
         """What a new peer is told of our parts: all of them, or nothing yet if it is to live on offers."""
         have = self._picker.have
-        self._share_sparingly(peer)
+        if not self._is_alone(peer, now_s):
+            self._share_sparingly()
+        elif self._sharer is not None:
+            self._show_all(now_s)
         if self._sharer is not None:
             self._sharer.add(peer.key)
             return b"" if peer.fast is None else encode_state(MessageId.HAVE_NONE)
@@ -85,13 +92,19 @@ class Service:
         if self._sharer is not None:
             self.rechoke(now_s)
 
-    def _share_sparingly(self, peer: Peer) -> None:
-        """Begin to make offers, when we are the only source and several want it."""
+    def _is_alone(self, peer: Peer, now_s: float) -> bool:
+        """Whether nobody else seems to want anything. Who shakes hands and says nothing does not."""
+        return self._leechers < 2 and not any(
+            other is not peer and not other.closing and (other.has_spoken or _is_about_to_speak(other, now_s))
+            for other in self._peers.values()
+        )
+
+    def _share_sparingly(self) -> None:
+        """Begin to make offers, when we are the only source of it all."""
         parts = self._geometry.parts
         if self._sharer is not None or not self._picker.have.complete or parts > MAX_PARTS:
             return
-        alone = self._leechers < 2 and all(other is peer or other.closing for other in self._peers.values())
-        if self._other_sources or alone:
+        if self._other_sources:
             return
         out = Bitfield(parts)
         for index in range(parts):
@@ -161,11 +174,16 @@ class Service:
             self.rechoke(now_s)
 
     def _share_with_the_willing(self, sharer: Sharer, now_s: float) -> None:
-        """Who leaves an offer lie is shown all, and offered nothing any more: a crowd that only holds
-        connections open must not hold all offers, and their slots, as well. Where nobody fetches at
-        all, offers are of no use to anybody.
+        """Who leaves an offer lie, or says nothing, is shown all, and offered nothing any more: a crowd that
+        only holds connections open must not hold all offers, and their slots, as well. Where nobody fetches
+        at all, offers are of no use to anybody.
         """
         idle = sharer.expire(now_s, lambda key: self._is_busy(key, now_s))
+        idle |= {
+            peer.key
+            for peer in self._peers.values()
+            if peer.key in sharer and not peer.has_spoken and now_s - peer.since_s >= MUTE_S
+        }
         if idle and not any(self._is_busy(key, now_s) for key in self._peers):
             self._show_all(now_s)
             return
@@ -249,7 +267,8 @@ class Service:
         present = [peer for peer in self._peers.values() if not peer.closing]
         interested = [peer.key for peer in present if peer.wants]
         unchoked = {peer.key for peer in present if not peer.choked}
-        return sharer.choose(interested, unchoked, self._slots)
+        mute = {peer.key for peer in present if not peer.has_spoken}
+        return sharer.choose(interested, unchoked, self._slots, mute)
 
     def _offer(self, sharer: Sharer, now_s: float) -> None:
         for peer in self._peers.values():
@@ -259,3 +278,8 @@ class Service:
             offers = sharer.offer(peer.key, parts_s, now_s)
             if offers:
                 peer.say(encode_haves(offers), now_s)
+
+
+def _is_about_to_speak(peer: Peer, now_s: float) -> bool:
+    """Whether its first word must be on its way. One that speaks BEP 3 alone may have none to say."""
+    return peer.fast is not None and now_s - peer.since_s < FIRST_WORD_S

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
 from orchestra.bitfield import Bitfield
@@ -89,20 +89,26 @@ class Sharer:
 
     # Whom to serve
 
-    def choose(self, interested: Iterable[int], unchoked: set[int], slots: int) -> set[int]:
+    def choose(
+        self, interested: Iterable[int], unchoked: set[int], slots: int, mute: Container[int] = ()
+    ) -> set[int]:
         """Who may ask us. `interested` are peers that were shown all; they get what the others leave.
 
         A peer keeps its slot while an offer of its is open: half a part is of no use to anybody. Then come
-        those who have passed on most.
+        those who have passed on most. Those who have said nothing yet, `mute`, keep nobody from its slot.
         """
         ranked = sorted(
             (not (account.offered and key in unchoked), -account.passed_on, self._rng.random(), key)
             for key, account in self._accounts.items()
             if account.offered or (self._fresh and self._room(account) > 0)
         )
-        chosen = [key for *_, key in ranked[:slots]]
-        chosen += [key for key in interested if key not in self._accounts][: slots - len(chosen)]
-        return set(chosen)
+        ours = [key for *_, key in ranked]
+        others = [key for key in interested if key not in self._accounts]
+        if others:
+            ours.sort(key=lambda key: key in mute)
+            speaking = sum(key not in mute for key in ours)
+            ours[speaking:speaking] = others
+        return set(ours[:slots])
 
     def hidden(self, key: int, have: Bitfield) -> list[int]:
         """The parts that peer `key` lacks and has not been told of; none for one that was shown all."""

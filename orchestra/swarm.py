@@ -132,6 +132,7 @@ class Swarm:
         try:
             if not peer.closing:
                 peer.heard_at_s = now_s
+                peer.has_spoken = peer.has_spoken or bool(message.messages)
                 for said in message.messages:
                     if isinstance(said, Blocks):
                         runs += self._blocks(peer, said, now_s)

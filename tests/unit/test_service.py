@@ -6,11 +6,12 @@ import random
 
 import pytest
 
+from orchestra.fast import Fast
 from orchestra.geometry import Geometry
 from orchestra.messages import Read
 from orchestra.peer import Peer
 from orchestra.picker import Picker
-from orchestra.service import Service
+from orchestra.service import FIRST_WORD_S, MUTE_S, Service
 from orchestra.sharer import STALLED_S
 from orchestra.uploads import Uploads
 from orchestra.wire import BLOCK_BYTES
@@ -36,14 +37,15 @@ class Source:
         )
         self.service.expect(seeders=1, leechers=peers)
         for peer in self.peers.values():
-            self.service.greeting(peer)
-            peer.interested = want
+            self.service.greeting(peer, 0.0)
+            peer.interested, peer.has_spoken = want, True
         self.service.rechoke(0.0)
 
-    def joins(self, key: int, now_s: float) -> Peer:
-        """Another peer, which wants what it is told of."""
+    def joins(self, key: int, now_s: float, *, fast: bool = False) -> Peer:
+        """Another peer, which has said nothing yet; `fast`: but has to (BEP 6)."""
         peer = self.peers[key] = make_peer(key, GEOMETRY, have=bitfield(PARTS))
-        greeting = self.service.greeting(peer)
+        peer.since_s, peer.fast = now_s, Fast(()) if fast else None
+        greeting = self.service.greeting(peer, now_s)
         if greeting:
             peer.say(greeting, now_s)
         self.service.welcomed(now_s)
@@ -136,3 +138,71 @@ def test_who_leaves_its_offers_lie_keeps_no_slot_from_those_who_fetch() -> None:
     assert source.offered(waiting)
     assert not waiting.choked
     assert all(peer.choked for peer in idle)
+
+
+@pytest.mark.fault("P8")
+def test_peers_that_say_nothing_are_no_reason_to_share_sparingly() -> None:
+    source = Source(peers=0)
+    for key in range(1, 101):
+        source.joins(key, 0.0)
+    source.joins(101, 0.0)
+    assert not any(source.service.hides_from(peer) for peer in source.peers.values())
+
+
+def test_one_whose_first_word_is_on_its_way_is_a_reason_to_share_sparingly() -> None:
+    source = Source(peers=0)
+    source.joins(1, 0.0, fast=True)
+    second = source.joins(2, FIRST_WORD_S / 2, fast=True)
+    assert source.service.hides_from(second)
+
+
+def test_one_that_has_said_something_is_a_reason_to_share_sparingly() -> None:
+    source = Source(peers=0)
+    source.joins(1, 0.0).has_spoken = True
+    assert source.service.hides_from(source.joins(2, 9.0))
+
+
+def test_leechers_that_the_conductor_knows_of_are_a_reason_to_share_sparingly() -> None:
+    source = Source(peers=0)
+    source.service.expect(seeders=1, leechers=2)
+    source.joins(1, 0.0)
+    assert source.service.hides_from(source.joins(2, 9.0))
+
+
+@pytest.mark.fault("P8")
+def test_who_finds_only_peers_that_said_nothing_is_shown_all_although_offers_were_made() -> None:
+    source = Source(peers=0)
+    for key in range(1, 11):
+        source.joins(key, 0.0, fast=True)
+    second = source.peers[2]
+    assert source.service.hides_from(second)
+    source.joins(99, FIRST_WORD_S)
+    assert not any(source.service.hides_from(peer) for peer in source.peers.values())
+    assert set(source.offered(second)) == set(range(PARTS))
+
+
+@pytest.mark.fault("P8")
+def test_no_offer_is_held_for_long_for_one_that_says_nothing() -> None:
+    source = Source(peers=2)
+    fetching = list(source.peers.values())
+    for key in range(3, 6):
+        source.joins(key, 0.0)
+    taken: set[int] = set()
+    for second in range(int(MUTE_S) + 1):
+        assert len(taken) < PARTS
+        source.service.tick(float(second))
+        for peer in 2 * fetching:
+            taken.update(source.takes(peer, float(second)))
+    assert taken == set(range(PARTS))
+
+
+@pytest.mark.fault("P8")
+def test_a_crowd_that_says_nothing_takes_no_slot_from_one_that_fetches_all() -> None:
+    source = Source(peers=0)
+    fetching = source.joins(1, 0.0)
+    fetching.has_spoken = fetching.interested = True
+    source.service.wavered(fetching, 0.0)
+    for key in range(2, 12):
+        source.joins(key, 0.0)
+    assert source.service.hides_from(source.peers[3])
+    assert not fetching.choked

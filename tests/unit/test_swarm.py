@@ -245,6 +245,16 @@ def test_an_only_source_that_shows_nothing_yet_says_so() -> None:
     assert link_of(stage.meet(reserved=FAST)).said()[0] == HaveNone()
 
 
+def test_only_who_has_said_something_makes_an_only_source_share_sparingly() -> None:
+    stage = Stage(full_bitfield(PARTS))
+    first = stage.meet()
+    assert link_of(stage.meet()).said()[0] == BitfieldReceived(full_bitfield(PARTS).to_wire())
+    stage.hear(first)
+    assert link_of(stage.meet()).said()[0] == BitfieldReceived(full_bitfield(PARTS).to_wire())
+    stage.hear(first, Interested())
+    assert link_of(stage.meet(reserved=FAST)).said()[0] == HaveNone()
+
+
 def test_have_all_makes_a_source_and_have_none_says_nothing(stage: Stage) -> None:
     peer = stage.meet(HaveAll(), reserved=FAST)
     assert peer.have.complete
