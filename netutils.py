@@ -305,9 +305,9 @@ def dial(
 ) -> socket.socket:
     """Connect, trying each address of the host in turn; the socket is blocking, with TCP_NODELAY.
 
-    Only to literals that are `allowed`. `timeout_s` bounds all tries together, each gets its share of
-    what is left; the name lookup itself cannot be bounded or woken (the system's resolver).
-    Raises TimeoutError, ConnectionAbortedError when `cancel` was set, else the OSError of the last address.
+    Only to literals that are `allowed`. `timeout_s` bounds all tries together, each gets its share of what
+    is left; the name lookup itself cannot be bounded or woken (the system's resolver). Raises
+    TimeoutError, ConnectionAbortedError when `cancel` was set, else the OSError of the last address.
     """
     deadline = time.monotonic() + timeout_s
     failure: OSError = OSError(errno.EADDRNOTAVAIL, "the host has no address that may be dialled")
@@ -351,10 +351,10 @@ def recv_exactly(sock: socket.socket, length_bytes: int, deadline: float) -> byt
 
 def _resolve(host: str, port: int) -> list[_Target]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        name = host.encode() if host.isascii() and host.isprintable() else host  # text loads much of Unicode
+        return [(one[0], one[4]) for one in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)]
     except ValueError:  # an embedded NUL, a label that IDNA refuses
         raise OSError(errno.EINVAL, "not a host name") from None
-    return [(family, sockaddr) for family, _, _, _, sockaddr in found]
 
 
 def _connected(target: _Target, timeout_s: float, cancel: Cancel | None) -> socket.socket:

@@ -22,6 +22,7 @@ from orchestra import __version__
 from orchestra.addresses import is_loopback, may_be_conductor
 from orchestra.announce import AnnounceQuery, format_announce
 from orchestra.announcereply import MAX_REPLY_BYTES, Reply, ReplyProblem, parse_reply
+from orchestra.httpreply import read_body
 from orchestra.text import safe
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 EXCHANGE_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10.0
 MAX_HEADER_BYTES = 64 * 1024
-# ReplyProblem is a ValueError. An import may fail while there is no descriptor to spare.
-_FAILURES = (OSError, ValueError, ImportError)
+# ReplyProblem is a ValueError.
+_FAILURES = (OSError, ValueError)
 
 
 class TrackerError(Exception):
@@ -115,16 +116,14 @@ class Exchange:
         )
         self._heard = True
         sock.sendall("\r\n".join(lines).encode("ascii"))
-        from orchestra.httpreply import read_body  # noqa: PLC0415 - its import takes as long as the reply
-
         return read_body(sock)
 
 
 class _TimedSocket(socket.socket):
     """A connection that reads only until a deadline, and only so many bytes, however it is asked.
 
-    http.client reads by `recv_into`, any number of times for the headers alone:
-    a timeout for each would never end against a server that sends a byte now and then.
+    Its file reads by `recv_into`, any number of times for the headers alone: a
+    timeout for each would never end against a server that sends a byte now and then.
     """
 
     def __init__(self, dialled: socket.socket, deadline: float, budget_bytes: int) -> None:

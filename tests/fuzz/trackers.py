@@ -355,7 +355,7 @@ def make_request(rng: random.Random) -> bytes:
 
 
 class _Wire:
-    """What http.client needs of a socket; the answer is there already."""
+    """What the reader of a reply needs of a socket; the answer is there already."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer

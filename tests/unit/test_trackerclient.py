@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import sys
 import threading
 import time
 import zlib
@@ -65,8 +64,10 @@ def test_the_request_says_what_was_asked_and_nothing_of_the_user() -> None:
 @pytest.mark.parametrize("reply", [
     b"HTTP/1.0 200 OK\r\n\r\n" + GOOD_BODY,
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3b\r\n" + GOOD_BODY + b"\r\n0\r\n\r\n",
-    b"HTTP/1.1 100 Continue\r\n\r\n" + http_reply(GOOD_BODY),
-], ids=["close-delimited", "chunked", "after 100 Continue"])  # fmt: skip
+    b"HTTP/1.1 200\ntransfer-encoding:CHUNKED\n\n1;x=y\nd\n3A \n" + GOOD_BODY[1:] + b"\n0\n\n",
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + http_reply(GOOD_BODY),
+    b"HTTP/1.1 200 OK\r\ncontent-LENGTH : 59 \r\nno header\r\n folded: 7\r\n\r\n" + GOOD_BODY + b"more",
+], ids=["close-delimited", "chunked", "bare chunks", "after interim replies", "odd headers"])  # fmt: skip
 def test_other_ways_to_send_a_body_are_read(reply: bytes) -> None:
     with FakeConductor(replying(reply)) as conductor:
         assert Exchange(conductor.address, QUERY).run().interval_s == 7.0
@@ -100,10 +101,20 @@ HTML = b"<html><body>It works!</body></html>"
     (http_reply(b"", "404 \x1b]0;x"), "HTTP status 404 \\x1b]0;x"),
     (http_reply(b"", "302 Found", "Location: http://127.0.0.1:1/\r\n"), "redirects are not followed"),
     (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nd", "the reply ended early"),
-    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "reply"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "this is no HTTP reply (zz)"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n", "this is no HTTP reply (c)"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", "the reply ended early"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", "the reply ended early"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 16 + b"\r\nab", "no HTTP reply"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "this is no HTTP reply (gzip, chunked)"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nd", "this is no HTTP reply (-1)"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\nd", "this is no HTTP reply (1, 1)"),
+    (b"HTTP/1.1 200 OK\r\nContent-Le", "the reply ended early"),
+    (b"HTTP/1.1 099 No\r\n\r\n", "this is no HTTP reply"),
+    (b"HTTP/2 200\r\n\r\n", "this is no HTTP reply (HTTP/2 200)"),
     (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", "this is no HTTP reply"),
     (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", "this is no HTTP reply"),
-    (b"", "ended early|without response|reset"),
+    (b"", "ended early|reset"),
 ])  # fmt: skip
 def test_what_is_no_answer_is_named_in_one_safe_line(reply: bytes, reason: str) -> None:
     text = failure_of(replying(reply))
@@ -160,14 +171,6 @@ def test_each_read_waits_only_for_what_is_left_of_the_deadline() -> None:
         theirs.sendall(b"too late")
         with pytest.raises(TimeoutError):
             timed.recv_into(bytearray(10))
-
-
-def test_a_reader_that_cannot_be_imported_costs_one_announce(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "orchestra.httpreply", None)  # as without descriptors: ImportError
-    assert "httpreply" in failure_of(replying(http_reply(GOOD_BODY)))
-    monkeypatch.undo()
-    with FakeConductor(replying(http_reply(GOOD_BODY))) as conductor:
-        assert Exchange(conductor.address, QUERY).run().interval_s == 7.0
 
 
 def test_nobody_listening_is_said_so() -> None:
