@@ -10,8 +10,6 @@ import queue
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from orchestra import memory
-
 T = TypeVar("T")
 
 
@@ -48,17 +46,3 @@ class Pool(Generic[T]):
     def put(self, item: T) -> None:
         """Give one back."""
         self._free.put(item)
-
-
-class Sheet:
-    """Plain memory of `length_bytes`, from a Pool and given back to it."""
-
-    __slots__ = ("_pool", "data")
-
-    def __init__(self, pool: Pool[Sheet], length_bytes: int) -> None:
-        self._pool = pool
-        self.data = memory.fresh(length_bytes)
-
-    def give_back(self) -> None:
-        """Return the memory to its pool; it must not be touched afterwards."""
-        self._pool.put(self)

@@ -13,11 +13,14 @@ import queue
 from collections.abc import Callable
 from typing import Any
 
-from orchestra.diskmessages import Along, Finish, ReadBack, Spoilt
+from orchestra.diskmessages import Along, DoneReading, Finish, ReadBack, Spoilt
 from orchestra.errors import StorageError
 from orchestra.messages import Digested, DiskFailed, Inbox, Stop, ThreadEnded
 from orchestra.storage import Storage
 from orchestra.worker import Worker
+
+READ_BYTES = 256 * 1024
+"""What is read back is read so much at a time, and hashed while it is in the processor's cache."""
 
 Word = Along | ReadBack | Spoilt | Finish | Stop
 
@@ -31,6 +34,7 @@ class DigestWorker(Worker):
         self._storage = storage
         self._sha1 = hashlib.sha1(usedforsecurity=False)
         self._failed = False
+        self._memory = memoryview(bytearray())
 
     def work(self) -> None:
         """Hash what comes, until told to stop."""
@@ -40,9 +44,9 @@ class DigestWorker(Worker):
                     for view in run.views:
                         self._sha1.update(view)
                     buffer.give_back()
-                case ReadBack(sheet, span, writer):
-                    self._read(sheet.data[: len(span)], span.start, writer)
-                    sheet.give_back()
+                case ReadBack(span, writer):
+                    self._read(span, writer)
+                    writer.put(DoneReading())
                 case Spoilt():
                     self._sha1 = hashlib.sha1(usedforsecurity=False)
                 case Finish():
@@ -52,15 +56,18 @@ class DigestWorker(Worker):
                     break
         self._report(ThreadEnded(self.name))
 
-    def _read(self, view: memoryview, offset: int, writer: Inbox) -> None:
-        """Hash what is on disk from `offset` on; tell the writer, once, when it cannot be read."""
+    def _read(self, span: range, writer: Inbox) -> None:
+        """Hash bytes `span` of the file; tell the writer, once, when they cannot be read."""
         if self._failed:
             return
+        if not self._memory:
+            self._memory = memoryview(bytearray(READ_BYTES))
         try:
-            self._storage.read([view], offset)
+            for offset in range(span.start, span.stop, READ_BYTES):
+                view = self._memory[: span.stop - offset]
+                self._storage.read([view], offset)
+                self._sha1.update(view)
         except (OSError, EOFError) as error:
             self._failed = True
             text = f"{self._storage.part_path}: reading for the whole-file SHA-1 failed: {error}"
             writer.put(DiskFailed(StorageError(text)))
-        else:
-            self._sha1.update(view)

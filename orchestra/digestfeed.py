@@ -10,17 +10,17 @@ processor nothing ever waits, and nothing is left for the end.
 
 from __future__ import annotations
 
-from orchestra.diskmessages import Along, Finish, Memory, ReadBack, Spoilt
+from orchestra.diskmessages import Along, Finish, ReadBack, Spoilt
 from orchestra.messages import Buffer, Inbox, Stop
 from orchestra.wire import Blocks
 
-HURRIED_SHARE = 0.61
+HURRIED_SHARE = 0.60
 """How much of a composition is hashed along the way even while blocks wait. A larger share has the last part
 on disk later, a smaller one makes who waits for the whole wait longer after that."""
 MAX_LEFT_BYTES = 512 << 20
 """However large the composition, no more is left for the end: it may have to come from a real disk."""
-STEP_BYTES = 2 << 20
-"""Memory of so many is on large pages (memory.py)."""
+STEP_BYTES = 4 << 20
+"""So many are read back for each message: they compete with parts that come meanwhile."""
 
 
 class DigestFeed:
@@ -48,11 +48,11 @@ class DigestFeed:
         else:
             buffer.give_back()
 
-    def read_back(self, sheet: Memory, writer: Inbox) -> None:
-        """Let the digest thread read on from disk, a step into `sheet`; `writer` hears if it cannot."""
+    def read_back(self, writer: Inbox) -> None:
+        """Let the digest thread read on from disk, one step; `writer` hears of it."""
         span = self.to_read
         self._fed_bytes = span.stop
-        self._digest.put(ReadBack(sheet, span, writer))
+        self._digest.put(ReadBack(span, writer))
         self._finish_if_whole()
 
     def ready(self, up_to_bytes: int) -> None:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from orchestra.errors import OrchestraError
 from orchestra.kinds import kind
 from orchestra.messages import Buffer, Inbox
 from orchestra.wire import Blocks
-
-
-class Memory(Buffer, Protocol):
-    """A buffer to read into."""
-
-    @property
-    def data(self) -> memoryview:
-        """All of it."""
-
 
 # Keeper -> writer
 
@@ -28,6 +19,14 @@ class Saved(NamedTuple):
     took_s: float
     problem: str = ""
     failed: OrchestraError | None = None
+
+
+# Digest -> writer
+
+
+@kind
+class DoneReading(NamedTuple):
+    """A ReadBack has been hashed, or will never be."""
 
 
 # Writer -> digest
@@ -43,12 +42,11 @@ class Along(NamedTuple):
 
 @kind
 class ReadBack(NamedTuple):
-    """From the writer: bytes `span` of the file go on there. Read into `sheet`, and give that back.
+    """From the writer: bytes `span` of the file go on there. `writer` gets DoneReading.
 
-    `writer` gets DiskFailed when they cannot be read.
+    Before that, and once, DiskFailed, when they cannot be read.
     """
 
-    sheet: Memory
     span: range
     writer: Inbox
 

@@ -16,10 +16,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from orchestra.buffers import Pool, Sheet
 from orchestra.checking import check_open_file
-from orchestra.digestfeed import STEP_BYTES, DigestFeed
-from orchestra.diskmessages import Saved
+from orchestra.digestfeed import DigestFeed
+from orchestra.diskmessages import DoneReading, Saved
 from orchestra.errors import OrchestraError, StorageError
 from orchestra.geometry import Geometry
 from orchestra.ledger import LEAST_HALF_BYTES, Ledger, extend_runs, merged_runs
@@ -52,10 +51,11 @@ from orchestra.worker import Worker
 READ_BACK_BYTES = 1 << 20
 HASHED_BYTES = 2 << 30
 """What is no larger is hashed at each start, in a second or two, and then need not be before it is served."""
-SHEETS = 2
+STEPS = 2
+"""How many steps may be on their way to the digest thread."""
 SHOW_S = 0.2
 
-Order = Write | Forget | Lost | Recheck | Digest | Install | Saved | DiskFailed | Stop
+Order = Write | Forget | Lost | Recheck | Digest | Install | Saved | DoneReading | DiskFailed | Stop
 
 
 class PartHash:
@@ -97,7 +97,8 @@ class Writer(Worker):
         self._hashes: dict[int, PartHash] = {}
         self._ledger = Ledger(storage, score, kept=kept, saved=self.inbox, report=report)
         self._feed = DigestFeed(score.size_bytes, digest)
-        self._sheets: Pool[Sheet] = Pool(SHEETS, lambda pool: Sheet(pool, STEP_BYTES))
+        self._steps = 0
+        """Steps that the digest thread has to read back."""
         self._failed = False
         self._installed = False
         self._reserving = False
@@ -206,8 +207,9 @@ class Writer(Worker):
         if self._reserving:
             self._reserve_some()
             return True
-        if self._feed.to_read and not self._failed:
-            self._feed.read_back(self._sheets.take(), self.inbox)
+        if self._steps < STEPS and self._feed.to_read and not self._failed:
+            self._steps += 1
+            self._feed.read_back(self.inbox)
             return True
         try:
             return self._take(self.inbox.get(timeout=None if self._failed else self._ledger.wait_s))
@@ -237,6 +239,8 @@ class Writer(Worker):
                 self._recheck()
             case Saved():
                 self._saved(message)
+            case DoneReading():
+                self._steps -= 1
             case DiskFailed(error):
                 self._fail(error)
             case Stop():

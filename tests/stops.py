@@ -20,10 +20,10 @@ STUCK_S = 30.0
 
 
 def tighten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One message, one landing, one sheet: whoever waits for whom in a circle waits for ever now."""
+    """One message, one landing, one step: whoever waits for whom in a circle waits for ever now."""
     monkeypatch.setattr(session, "INBOX_MESSAGES", 1)
     monkeypatch.setattr(receiver, "BUFFERS", 1)
-    monkeypatch.setattr(writer, "SHEETS", 1)
+    monkeypatch.setattr(writer, "STEPS", 1)
 
 
 def transfer(composition: Composition, folder: Path, stop_after_s: float | None) -> tuple[Ended, float]:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.buffers import Pool, Sheet
 from orchestra.digest import DigestWorker, Word
-from orchestra.diskmessages import Along, Finish, ReadBack, Spoilt
+from orchestra.diskmessages import Along, DoneReading, Finish, ReadBack, Spoilt
 from orchestra.messages import Digested, DiskFailed, Stop, ThreadEnded
 from orchestra.storage import Storage
 from orchestra.wire import Blocks
@@ -32,7 +31,6 @@ class Desk:
         self.storage.write([memoryview(DATA)], 0)
         self.worker = DigestWorker(self.storage, self.reports)
         self.buffers: list[CountingBuffer] = []
-        self._sheets: Pool[Sheet] = Pool(1, lambda pool: Sheet(pool, len(DATA)))
 
     def tell(self, *messages: Word) -> None:
         for message in messages:
@@ -45,8 +43,8 @@ class Desk:
         return Along(self.buffers[-1], Blocks(begin, end - begin, views))
 
     def read_back(self, begin: int, end: int) -> ReadBack:
-        """These bytes, from disk: it waits for the memory of the last ones, which shows that it came back."""
-        return ReadBack(self._sheets.take(), range(begin, end), self.writer)
+        """These bytes, from disk."""
+        return ReadBack(range(begin, end), self.writer)
 
     def end(self) -> None:
         """Stop it; all memory that went along is back."""
@@ -86,7 +84,7 @@ def test_what_is_on_disk_is_read_back_and_hashed_in_its_place(desk: Desk) -> Non
     desk.tell(desk.along(0, 1_000_000), desk.read_back(1_000_000, 2_000_000))
     desk.tell(desk.read_back(2_000_000, 2_999_000), desk.along(2_999_000, len(DATA)), Finish())
     assert desk.reports.next(Digested) == SHA1
-    assert desk.writer == []
+    assert desk.writer == 2 * [DoneReading()]
 
 
 def test_of_what_cannot_be_read_the_writer_hears_once_and_there_is_no_digest(desk: Desk) -> None:
@@ -95,7 +93,8 @@ def test_of_what_cannot_be_read_the_writer_hears_once_and_there_is_no_digest(des
         desk.tell(desk.read_back(begin, begin + 1_000_000))
     desk.tell(Finish(), Stop())
     assert desk.reports.next(ThreadEnded) == ThreadEnded("digest")
-    [failed] = desk.writer
+    done, failed, *more = desk.writer
+    assert [done, *more] == 3 * [DoneReading()]
     assert isinstance(failed, DiskFailed)
     assert "whole-file SHA-1 failed: the file ends at byte 1500000" in str(failed.error)
 

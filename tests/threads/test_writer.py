@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from orchestra import digestfeed
 from orchestra import writer as writer_module
-from orchestra.digestfeed import HURRIED_SHARE
-from orchestra.diskmessages import Along, Finish, ReadBack, Spoilt
+from orchestra.digestfeed import HURRIED_SHARE, STEP_BYTES
+from orchestra.diskmessages import Along, DoneReading, Finish, ReadBack, Spoilt
 from orchestra.errors import BusyError, StorageError
 from orchestra.messages import (
     Checked,
@@ -33,7 +34,7 @@ from orchestra.messages import (
 )
 from orchestra.storage import Storage
 from orchestra.wire import BLOCK_BYTES, Blocks
-from orchestra.writer import Writer
+from orchestra.writer import STEPS, Writer
 from tests.fakes import PATIENCE_S, CountingBuffer, Reports, blocks_message, content, score_of
 from tests.swarms import wait_until
 
@@ -366,11 +367,27 @@ def test_what_did_not_go_along_is_read_back_when_nothing_waits(desk: Desk) -> No
     expected = along.run.length
     while isinstance(message := desk.digest.get(timeout=PATIENCE_S), ReadBack):
         assert message.span.start == expected
-        assert len(message.span) <= len(message.sheet.data)
+        assert len(message.span) <= STEP_BYTES
         expected = message.span.stop
-        message.sheet.give_back()
+        message.writer.put(DoneReading())
     assert message == Finish()
     assert expected == len(DATA)
+
+
+def test_only_so_much_is_on_its_way_to_the_digest_thread(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digestfeed, "STEP_BYTES", PART_BYTES)
+    writer = all_written_from_the_end(desk)
+    writer.inbox.put(Digest(len(DATA)))
+    steps = [desk.digest.get(timeout=PATIENCE_S) for _ in range(1 + STEPS)][1:]
+    assert all(isinstance(step, ReadBack) for step in steps)
+    # Whoever answers a message that came later has had its chance to send more.
+    writer.inbox.put(Install(kept=True))
+    desk.reports.next(Installed)
+    assert desk.digest.empty()
+    writer.inbox.put(DoneReading())
+    assert isinstance(desk.digest.get(timeout=PATIENCE_S), ReadBack)
 
 
 def test_a_file_that_the_digest_thread_cannot_read_is_a_storage_error_and_said_once(desk: Desk) -> None:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from orchestra.buffers import Pool, Sheet
+from orchestra.buffers import Pool
 from tests.fakes import PATIENCE_S
 
 
@@ -72,13 +72,6 @@ def test_many_threads_never_get_more_than_there_are() -> None:
     assert 1 <= len(seen) <= 3
     assert most <= 3
 
-
-def test_a_sheet_goes_back_to_its_pool() -> None:
-    pool: Pool[Sheet] = Pool(1, lambda pool: Sheet(pool, 10))
-    sheet = pool.take()
-    assert len(sheet.data) == 10
-    sheet.give_back()
-    assert pool.take() is sheet
 
 
 def test_what_could_not_be_made_can_be_made_later() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from orchestra import digestfeed
-from orchestra.buffers import Pool, Sheet
 from orchestra.digestfeed import HURRIED_SHARE, DigestFeed
 from orchestra.diskmessages import Along, Finish, ReadBack, Spoilt
 from orchestra.messages import Stop
@@ -32,14 +31,12 @@ class Table:
 
     def read_all(self) -> list[range]:
         """Let all be read back that is to be, as the writer does when it has time; what that was."""
-        pool: Pool[Sheet] = Pool(1, lambda pool: Sheet(pool, digestfeed.STEP_BYTES))
-        sheet = pool.take()
         spans = []
         while span := self.feed.to_read:
             spans.append(span)
-            self.feed.read_back(sheet, self.writer)
+            self.feed.read_back(self.writer)
         assert [word for word in self.told if isinstance(word, ReadBack)][-len(spans) :] == [
-            ReadBack(sheet, span, self.writer) for span in spans
+            ReadBack(span, self.writer) for span in spans
         ]
         return spans
 
