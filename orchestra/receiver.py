@@ -222,7 +222,7 @@ class Receiver(Worker):
         try:
             self._selector.register(intake.sock, selectors.EVENT_READ, intake)
         except OSError as error:
-            intake.speaker.over(safe(error.strerror or str(error)))
+            intake.speaker.over(_why(error))
 
     def _patience_s(self) -> float | None:
         """How long to wait; who has gathered for long enough is given what there is."""
@@ -230,25 +230,16 @@ class Receiver(Worker):
         for gathering in self._gatherings.values():
             for intake in gathering.pop_due(now_s):
                 intake.floods = intake.floods and intake.slots != SLOTS
-                with self._until_over(intake):
+                try:
                     intake.arrival.ask_for(intake.missing_bytes)
+                except OSError as error:
+                    self._let_go(intake, _why(error))
         soonest_s = [gathering.soonest_s for gathering in self._gatherings.values() if gathering.until_s]
         return max(0.0, min(soonest_s) - now_s) if soonest_s else None
 
-    @contextlib.contextmanager
-    def _until_over(self, intake: Intake) -> Iterator[None]:
-        try:
-            yield
-        except RemoteProtocolError as error:
-            self._let_go(intake, str(error))
-        except EOFError:
-            self._let_go(intake, "closed by the peer")
-        except OSError as error:
-            self._let_go(intake, safe(error.strerror or str(error)))
-
     def _receive(self, intake: Intake) -> None:
         self._gather_no_more(intake)
-        with self._until_over(intake):
+        try:
             with contextlib.suppress(BlockingIOError):
                 self._hear(intake)
             # Wait for the rest of a block, or a few of them while they come, not for each packet of it.
@@ -259,6 +250,8 @@ class Receiver(Worker):
                 gathering.add(intake, time.monotonic())
             else:
                 intake.arrival.ask_for(intake.missing_bytes)
+        except (RemoteProtocolError, EOFError, OSError) as error:
+            self._let_go(intake, _why(error))
 
     def _gather_no_more(self, intake: Intake) -> None:
         for gathering in self._gatherings.values():
@@ -293,3 +286,12 @@ class Receiver(Worker):
         self._gather_no_more(intake)
         self._selector.unregister(intake.sock)
         intake.speaker.over(reason)
+
+
+def _why(error: Exception) -> str:
+    """Why a stream has ended, in words that are safe to print."""
+    if isinstance(error, EOFError):
+        return "closed by the peer"
+    if isinstance(error, OSError):
+        return safe(error.strerror or str(error))
+    return str(error)
