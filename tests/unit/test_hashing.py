@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import random
-from collections.abc import Callable
+import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import hashing
+from orchestra import hashing, positioned
 from orchestra.hashing import FileHashes, PartHasher, hash_file
 from orchestra.regular import open_regular
 
@@ -31,8 +29,9 @@ def ignore(_done_bytes: int) -> None:
 
 @pytest.fixture
 def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that small files go round the ring many times."""
-    monkeypatch.setattr(hashing, "_RING_BUFFER_BYTES", 1000)
+    """So that small files are of many spans, and these of many reads."""
+    monkeypatch.setattr(hashing, "_READ_BYTES", 300)
+    monkeypatch.setattr(hashing, "_SPAN_BYTES", 1000)
 
 
 @pytest.mark.parametrize("part_size_bytes", [1, 7, 100, 999, 1000, 1001, 2500, 16384, 10**6])
@@ -49,7 +48,7 @@ def test_the_hashes_are_right_however_parts_and_buffers_overlap(
     assert hashes == plain_hashes(data, part_size_bytes)
 
 
-def test_a_file_larger_than_the_whole_ring_is_hashed_right_with_real_buffers(tmp_path: Path) -> None:
+def test_a_file_of_several_spans_is_hashed_right_with_real_buffers(tmp_path: Path) -> None:
     data = random.Random(1).randbytes(20 * KIB * KIB + 12345)
     path = tmp_path / "x"
     path.write_bytes(data)
@@ -110,44 +109,71 @@ def test_a_file_that_shrank_says_how_much_was_there(tmp_path: Path, left_bytes: 
         assert hash_file(file, 10_000, 300, on_progress=ignore) == plain_hashes(data, 300)
 
 
-class Scripted(io.FileIO):
-    """A file whose readinto does what the test says. Real enough for `hash_file`."""
-
-    def __init__(self, path: Path, reads: Callable[[Any], int | None]) -> None:
-        super().__init__(path)
-        self._reads = reads
-
-    def readinto(self, buffer: Any) -> int | None:
-        return self._reads(buffer)
-
-
-def test_short_reads_are_put_together(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("small_buffers")
+def test_short_reads_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x"
     data = random.Random(3).randbytes(5000)
     path.write_bytes(data)
-    source = io.BytesIO(data)
-    lengths = iter([1, 2, 499, 3, 1000, 17] + [700] * 10)
+    read_some = positioned._read_some
 
-    def read_less(buffer: Any) -> int:
-        return source.readinto(memoryview(buffer)[: next(lengths)])
+    def read_less(fd: int, views: list[memoryview], offset: int) -> int:
+        return read_some(fd, [views[0][: 1 + offset % 100]], offset)
 
-    with Scripted(path, read_less) as file:
+    monkeypatch.setattr(positioned, "_read_some", read_less)
+    with open_regular(path) as file:
         assert hash_file(file, len(data), 256, on_progress=ignore) == plain_hashes(data, 256)
 
 
+def failing_reads(monkeypatch: pytest.MonkeyPatch, thread: str, at: int) -> None:
+    """Reading fails in this thread, from that byte on."""
+    read_up_to = positioned.read_up_to
+
+    def fail(fd: int, view: memoryview, offset: int) -> int:
+        if threading.current_thread().name == thread and offset >= at:
+            raise OSError(5, "Input/output error")
+        return read_up_to(fd, view, offset)
+
+    monkeypatch.setattr(hashing, "read_up_to", fail)
+
+
+@pytest.mark.parametrize("thread", ["MainThread", "hash-parts"])
+@pytest.mark.parametrize("at", [0, 4000, 9000])
 @pytest.mark.usefixtures("small_buffers")
-def test_a_read_error_is_raised_when_the_threads_have_ended(tmp_path: Path) -> None:
+def test_a_read_error_is_raised_when_the_thread_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thread: str, at: int
+) -> None:
     path = tmp_path / "x"
-    path.write_bytes(b"x")
-    reads = iter([1000] * 9)
+    path.write_bytes(bytes(9500))
+    failing_reads(monkeypatch, thread, at)
+    with open_regular(path) as file, pytest.raises(OSError, match="Input/output error"):
+        hash_file(file, 9500, 16, on_progress=ignore)  # conftest looks for threads left running
 
-    def fail_in_the_end(buffer: Any) -> int:
-        for length in reads:
-            return length
-        raise OSError(5, "Input/output error")
 
-    with Scripted(path, fail_in_the_end) as file, pytest.raises(OSError, match="Input/output error"):
-        hash_file(file, 10**6, 16, on_progress=ignore)  # conftest looks for threads left running
+@pytest.mark.parametrize("thread", ["MainThread", "hash-parts"])
+@pytest.mark.usefixtures("small_buffers")
+def test_a_file_that_shrinks_for_one_of_the_two_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thread: str
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(bytes(2500))
+    read_up_to = positioned.read_up_to
+
+    def shrunk(fd: int, view: memoryview, offset: int) -> int:
+        here = threading.current_thread().name == thread
+        return read_up_to(fd, view[: max(0, 2400 - offset)] if here else view, offset)
+
+    monkeypatch.setattr(hashing, "read_up_to", shrunk)
+    with open_regular(path) as file:
+        assert hash_file(file, 2500, 16, on_progress=ignore).size_bytes == 2400
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_the_position_is_where_the_reading_ended(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"abcdef")
+    with open_regular(path) as file:
+        hash_file(file, 4, 3, on_progress=ignore)
+        assert file.read() == b"ef"
 
 
 @pytest.mark.usefixtures("small_buffers")
