@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from pathlib import Path
 from types import TracebackType
@@ -112,7 +111,7 @@ def _check_free(path: Path, *, replace: bool) -> None:
 
 def _temporary(path: Path) -> Path:
     # Not made from the name: with one of 250 bytes, anything added would be too long.
-    return path.with_name(f".orchestra-{secrets.token_hex(8)}.tmp")
+    return path.with_name(f".orchestra-{os.urandom(8).hex()}.tmp")
 
 
 def _exists(path: Path) -> StorageError:
