@@ -30,7 +30,8 @@ def ignore(_done_bytes: int) -> None:
 @pytest.fixture
 def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that small files are of many spans, and these of many reads."""
-    monkeypatch.setattr(hashing, "_READ_BYTES", 300)
+    monkeypatch.setattr(hashing, "_WHOLE_READ_BYTES", 300)
+    monkeypatch.setattr(hashing, "_PARTS_READ_BYTES", 200)
     monkeypatch.setattr(hashing, "_SPAN_BYTES", 1000)
 
 
