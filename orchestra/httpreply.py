@@ -21,7 +21,7 @@ MAX_HEADERS = 100
 
 _STATUS = re.compile(rb"HTTP/1\.[0-9] ([1-5][0-9]{2})(?: (.*))?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
-_CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
+_CHUNK = re.compile(rb"[ \t]*0*([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
 
 
 def read_body(sock: socket.socket) -> bytes:
@@ -35,11 +35,11 @@ def read_body(sock: socket.socket) -> bytes:
             status, reason, headers = _head(stream)
         if status != 200:
             raise ReplyProblem(_refusal(status, reason))
-        coding = headers.get(b"transfer-encoding")
-        if coding is not None:
-            if coding.lower() != b"chunked":
-                raise _no_http(coding)
+        coding = headers.get(b"transfer-encoding", b"identity")
+        if coding.lower() == b"chunked":
             return _chunks(stream)
+        if coding.lower() != b"identity":
+            raise _no_http(coding)
         length = headers.get(b"content-length")
         if length is None:
             return stream.read(MAX_REPLY_BYTES + 1)
@@ -60,13 +60,13 @@ def _head(stream: BinaryIO) -> tuple[int, str, dict[bytes, bytes]]:
         if not line:
             return int(match[1]), (match[2] or b"").decode("latin-1").strip(), headers
         name, _, value = line.partition(b":")
-        headers[name.strip().lower()] = value.strip()
+        headers.setdefault(name.rstrip().lower(), value.strip())
     raise ReplyProblem(f"this is no HTTP reply (more than {MAX_HEADERS} headers)")
 
 
 def _chunks(stream: BinaryIO) -> bytes:
     """A body in chunks (RFC 9112, section 7.1)."""
-    body = b""
+    body = bytearray()
     while True:
         size = _line(stream)
         match = _CHUNK.fullmatch(size)
@@ -74,10 +74,10 @@ def _chunks(stream: BinaryIO) -> bytes:
             raise _no_http(size)
         length_bytes = int(match[1], 16)
         if not length_bytes:
-            return body
+            return bytes(body)
         body += _exactly(stream, min(length_bytes, MAX_REPLY_BYTES + 1 - len(body)))
         if len(body) > MAX_REPLY_BYTES:
-            return body
+            return bytes(body)
         end = _line(stream)
         if end:
             raise _no_http(end)

@@ -26,10 +26,12 @@ from orchestra.wire import (
 )
 
 UPLOAD_SLOTS = 24
-FIRST_WORD_S = 0.2
-"""For so long a peer with the fast extension is waited for: it has to say what it has first (BEP 6)."""
+FIRST_WORD_S = 1.0
+"""For so long a peer is waited for that has something to say first (BEP 6, BEP 10)."""
 MUTE_S = 2.0
 """No offer is held longer for one that says nothing: a long way and a busy machine have had their time."""
+MUTES_AT_ONCE = 4
+"""How many of those are shown all at a time: of many parts that is half a megabyte for each."""
 
 
 class Service:
@@ -179,15 +181,14 @@ class Service:
         at all, offers are of no use to anybody.
         """
         idle = sharer.expire(now_s, lambda key: self._is_busy(key, now_s))
-        idle |= {
-            peer.key
-            for peer in self._peers.values()
-            if peer.key in sharer and not peer.has_spoken and now_s - peer.since_s >= MUTE_S
-        }
-        if idle and not any(self._is_busy(key, now_s) for key in self._peers):
+        present = [peer for peer in self._peers.values() if peer.key in sharer and not peer.closing]
+        mute = [peer.key for peer in present if not peer.has_spoken and now_s - peer.since_s >= MUTE_S]
+        if (mute and not any(peer.has_spoken for peer in present)) or (
+            idle and not any(self._is_busy(key, now_s) for key in self._peers)
+        ):
             self._show_all(now_s)
             return
-        for key in idle:
+        for key in idle.union(mute[:MUTES_AT_ONCE]):
             self._show_the_rest(sharer, self._peers[key], now_s)
             sharer.left(key, ())
         if self._unchoked_count() < self._slots:
@@ -282,4 +283,4 @@ class Service:
 
 def _is_about_to_speak(peer: Peer, now_s: float) -> bool:
     """Whether its first word must be on its way. One that speaks BEP 3 alone may have none to say."""
-    return peer.fast is not None and now_s - peer.since_s < FIRST_WORD_S
+    return (peer.fast is not None or peer.speaks_extensions) and now_s - peer.since_s < FIRST_WORD_S

@@ -374,9 +374,7 @@ def test_what_did_not_go_along_is_read_back_when_nothing_waits(desk: Desk) -> No
     assert expected == len(DATA)
 
 
-def test_only_so_much_is_on_its_way_to_the_digest_thread(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_so_much_is_on_its_way_to_the_digest_thread(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digestfeed, "STEP_BYTES", PART_BYTES)
     writer = all_written_from_the_end(desk)
     writer.inbox.put(Digest(len(DATA)))

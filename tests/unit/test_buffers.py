@@ -73,7 +73,6 @@ def test_many_threads_never_get_more_than_there_are() -> None:
     assert most <= 3
 
 
-
 def test_what_could_not_be_made_can_be_made_later() -> None:
     failures = [OSError("no memory")]
 

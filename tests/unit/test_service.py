@@ -11,7 +11,7 @@ from orchestra.geometry import Geometry
 from orchestra.messages import Read
 from orchestra.peer import Peer
 from orchestra.picker import Picker
-from orchestra.service import FIRST_WORD_S, MUTE_S, Service
+from orchestra.service import FIRST_WORD_S, MUTE_S, MUTES_AT_ONCE, Service
 from orchestra.sharer import STALLED_S
 from orchestra.uploads import Uploads
 from orchestra.wire import BLOCK_BYTES
@@ -188,12 +188,45 @@ def test_no_offer_is_held_for_long_for_one_that_says_nothing() -> None:
     for key in range(3, 6):
         source.joins(key, 0.0)
     taken: set[int] = set()
-    for second in range(int(MUTE_S) + 1):
-        assert len(taken) < PARTS
+    for second in range(int(STALLED_S)):
+        assert second > MUTE_S or len(taken) < PARTS
         source.service.tick(float(second))
         for peer in 2 * fetching:
             taken.update(source.takes(peer, float(second)))
     assert taken == set(range(PARTS))
+
+
+@pytest.mark.fault("P8")
+def test_one_that_says_nothing_does_not_end_the_offers_to_those_who_wait_for_one_another() -> None:
+    source = Source(peers=3)
+    for peer in source.peers.values():
+        source.offered(peer)
+    source.joins(4, 0.0)
+    for second in range(int(STALLED_S)):
+        source.service.tick(float(second))
+    assert all(source.service.hides_from(source.peers[key]) for key in (2, 3))
+    assert not source.service.hides_from(source.peers[4])
+
+
+@pytest.mark.fault("P8")
+def test_of_many_that_say_nothing_only_a_few_are_shown_all_at_a_time() -> None:
+    source = Source(peers=3)
+    for key in range(10, 10 + 2 * MUTES_AT_ONCE):
+        source.joins(key, 0.0)
+
+    def hidden() -> int:
+        return sum(source.service.hides_from(peer) for key, peer in source.peers.items() if key >= 10)
+
+    source.service.tick(MUTE_S)
+    assert hidden() == MUTES_AT_ONCE
+    source.service.tick(MUTE_S + 1)
+    assert hidden() == 0
+
+
+def test_one_with_the_extension_protocol_alone_is_waited_for_too() -> None:
+    source = Source(peers=0)
+    source.joins(1, 0.0).speaks_extensions = True
+    assert source.service.hides_from(source.joins(2, FIRST_WORD_S / 2))
 
 
 @pytest.mark.fault("P8")

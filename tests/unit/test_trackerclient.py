@@ -66,8 +66,11 @@ def test_the_request_says_what_was_asked_and_nothing_of_the_user() -> None:
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3b\r\n" + GOOD_BODY + b"\r\n0\r\n\r\n",
     b"HTTP/1.1 200\ntransfer-encoding:CHUNKED\n\n1;x=y\nd\n3A \n" + GOOD_BODY[1:] + b"\n0\n\n",
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + http_reply(GOOD_BODY),
-    b"HTTP/1.1 200 OK\r\ncontent-LENGTH : 59 \r\nno header\r\n folded: 7\r\n\r\n" + GOOD_BODY + b"more",
-], ids=["close-delimited", "chunked", "bare chunks", "after interim replies", "odd headers"])  # fmt: skip
+    b"HTTP/1.1 200 OK\r\ncontent-LENGTH : 59 \r\nno header\r\n Content-Length: 7\r\nContent-Length: 3\r\n\r\n"
+    + GOOD_BODY + b"more",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 59\r\n\r\n" + GOOD_BODY,
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n 000000000000003b\r\n" + GOOD_BODY + b"\r\n00\r\n",
+], ids=["to end", "chunked", "bare", "interim", "odd headers", "identity", "long sizes"])  # fmt: skip
 def test_other_ways_to_send_a_body_are_read(reply: bytes) -> None:
     with FakeConductor(replying(reply)) as conductor:
         assert Exchange(conductor.address, QUERY).run().interval_s == 7.0
