@@ -24,7 +24,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing, "_RING_BUFFER_BYTES", 1000)
+    for size in ("_WHOLE_READ_BYTES", "_PARTS_READ_BYTES", "_SPAN_BYTES"):
+        monkeypatch.setattr(hashing, size, 1000)
 
 
 def test_a_file_that_nobody_touches_is_hashed(path: Path) -> None:
