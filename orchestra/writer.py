@@ -372,7 +372,12 @@ class Writer(Worker):
 
 
 def _joined(runs: list[Blocks]) -> list[Blocks]:
-    """Runs that follow one another as one, so that they are written in one call."""
+    """The runs in order, and those that follow one another as one, so that they are written in one call.
+
+    Who reads several blocks from disk at once, as libtorrent does, sends them as they come: half of all would
+    have to be read back to be hashed.
+    """
+    runs = sorted(runs, key=lambda run: run.offset)
     joined = [runs[0]]
     for run in runs[1:]:
         last = joined[-1]

@@ -228,6 +228,25 @@ def test_everything_in_one_message_is_written_and_judged(desk: Desk) -> None:
     assert desk.part_path.read_bytes() == DATA
 
 
+def test_blocks_that_came_out_of_order_are_written_in_one_call_and_not_read_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offsets: list[int] = []
+    write = Storage.write
+    monkeypatch.setattr(
+        Storage, "write", lambda self, views, offset: (offsets.append(offset), write(self, views, offset))
+    )
+    monkeypatch.setattr(Storage, "read", lambda *_: pytest.fail("read back"))
+    writer = desk.start()
+    desk.reports.next(Checked)
+    starts = list(range(0, len(DATA), BLOCK_BYTES))
+    random.Random(1).shuffle(starts)
+    desk.write(writer, *(run(begin, min(BLOCK_BYTES, len(DATA) - begin)) for begin in starts))
+    assert desk.reports.next(PartsWritten) == PartsWritten([0, 1, 2, 3, 4], [])
+    assert offsets == [0]
+    assert desk.part_path.read_bytes() == DATA
+
+
 def test_a_part_is_judged_when_its_last_block_is_there(desk: Desk) -> None:
     writer = desk.start()
     desk.reports.next(Checked)
