@@ -9,10 +9,10 @@ it does none of that: orchestra/rehearse.py rehearses a swarm.
 
 from __future__ import annotations
 
-from orchestra.signals import quiet_interrupts
+from orchestra import start
 
 if __name__ == "__main__":
-    quiet_interrupts()
+    start.begin()
 
 import argparse
 import contextlib

@@ -8,10 +8,10 @@ and draws it, passes on keys and signals, and ends with the exit code.
 
 from __future__ import annotations
 
-from orchestra.signals import quiet_interrupts
+from orchestra import start
 
 if __name__ == "__main__":
-    quiet_interrupts()
+    start.begin()
 
 import argparse
 import signal

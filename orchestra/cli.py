@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from orchestra import __version__
+from orchestra import __version__, start
 from orchestra.console import Console, OutputClosed
 from orchestra.errors import ExitCode, OrchestraError, UsageError
 from orchestra.logs import RunLog
@@ -32,6 +32,17 @@ Body = Callable[[argparse.Namespace, Console], int]
 log = logging.getLogger(__name__)
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """The usual one, of which one is made for each option: left to itself, it loads shutil for the width."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = int(os.environ.get("COLUMNS", "0")) or os.get_terminal_size().columns
+        except (OSError, ValueError):
+            columns = 0
+        super().__init__(prog, width=(columns or 80) - 2)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are UsageErrors of one line."""
 
@@ -40,7 +51,7 @@ class Parser(argparse.ArgumentParser):
             prog=f"{program}.py",
             description=summary,
             epilog=f"examples:\n{examples}" if examples else None,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Help,
             allow_abbrev=False,
         )
         self.color = False  # 3.14 would colour help, and knows nothing of --no-color
@@ -85,6 +96,7 @@ def run(
 
     Does not return when a signal ends the program: it dies by that signal.
     """
+    start.begun()
     _open_closed_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
     console = _early_console(parser.program, argv)

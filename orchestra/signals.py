@@ -28,15 +28,6 @@ class Signalled(BaseException):
         self.signum = signum
 
 
-def quiet_interrupts() -> None:
-    """Until `as_exceptions`, SIGINT kills without a traceback; one that is ignored stays ignored.
-
-    For the first line of a program: the imports that follow take a tenth of a second.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @contextlib.contextmanager
 def as_exceptions() -> Iterator[None]:
     """Within the block, SIGINT raises KeyboardInterrupt, SIGTERM and SIGHUP raise Signalled; once."""

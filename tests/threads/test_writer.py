@@ -233,9 +233,12 @@ def test_blocks_that_came_out_of_order_are_written_in_one_call_and_not_read_back
 ) -> None:
     offsets: list[int] = []
     write = Storage.write
-    monkeypatch.setattr(
-        Storage, "write", lambda self, views, offset: (offsets.append(offset), write(self, views, offset))
-    )
+
+    def noted(storage: Storage, views: list[memoryview], offset: int) -> None:
+        offsets.append(offset)
+        write(storage, views, offset)
+
+    monkeypatch.setattr(Storage, "write", noted)
     monkeypatch.setattr(Storage, "read", lambda *_: pytest.fail("read back"))
     writer = desk.start()
     desk.reports.next(Checked)

@@ -28,7 +28,7 @@ LAYERS: dict[str, str] = {
     # The real orchestrators on a virtual clock: a package, all of it in one layer.
     "rehearsal": "rehearsal",
     # What talks to the person: arguments, terminal, signals.
-    "shell": "cli console signals",
+    "shell": "cli console signals start",
     # What the programs are wired from.
     "wiring": "company demo rehearse session",
 }
@@ -37,7 +37,7 @@ ALONE = {"netutils", "kbhit", "run"}
 """Import nothing of ours."""
 PACKAGES = {"rehearsal"}
 """Folders of modules that have a layer together."""
-FOR_PROGRAMS = {"kbhit", "orchestra.cli", "orchestra.console", "orchestra.signals"}
+FOR_PROGRAMS = {"kbhit", "orchestra.cli", "orchestra.console", "orchestra.signals", "orchestra.start"}
 """Not for the engine: it says what it has to say in messages, in exceptions and in the log."""
 UNKNOWN_TO_PURE = {"asyncio", "progressbar", "queue", "select", "selectors", "subprocess"} | {
     "http.client", "threading", "time", "waitress"
