@@ -7,10 +7,10 @@ One read of the file gives the SHA-1 of the whole and of each part. The .orch
 
 from __future__ import annotations
 
-from orchestra.signals import quiet_interrupts
+from orchestra import start
 
 if __name__ == "__main__":
-    quiet_interrupts()
+    start.begin()
 
 import sys
 import unicodedata
@@ -25,7 +25,7 @@ from orchestra.console import Console
 from orchestra.errors import ExitCode, UsageError
 from orchestra.metainfo import EmptyCompositionError, client_problem, torrent_bytes
 from orchestra.names import NameProblem, check_name
-from orchestra.score import Score, check_part_size, default_part_size, format_score, parse_conductors
+from orchestra.score import Score, check_part_size, default_part_size, parse_conductors, score_pieces
 from orchestra.scorelines import FieldProblem
 from orchestra.source import Source
 from orchestra.text import safe
@@ -145,11 +145,11 @@ def beside(path: Path, stem: str, suffix: str) -> Path:
 
 def write(score: Score, paths: list[Path], *, replace: bool) -> None:
     """Write the .orch, and the .torrent where there is a second path: both or, as far as can be, none."""
-    contents = (format_score, torrent_bytes)
     with ExitStack() as stack:
         staged = [stack.enter_context(StagedFile(path)) for path in paths]
-        for file, content in zip(staged, contents, strict=False):
-            file.write(content(score))
+        staged[0].write(score_pieces(score))
+        for file in staged[1:]:
+            file.write([torrent_bytes(score)])
         for file in staged:
             file.publish(replace=replace)
 

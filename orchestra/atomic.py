@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -54,11 +55,11 @@ class StagedFile:
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
-    def write(self, content: bytes) -> None:
-        """Put the content on the disk. Called once."""
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Put the content on the disk, piece after piece. Called once."""
         try:
             with open(os.open(self._temporary, _FLAGS, 0o666), "wb") as file:
-                file.write(content)
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

@@ -72,7 +72,7 @@ def perform(options: Namespace, console: Console) -> int:
 def write(path: Path, text: str, *, replace: bool) -> None:
     """Put the page in its place. Raises StorageError."""
     with StagedFile(path) as staged:
-        staged.write(text.encode("utf-8"))
+        staged.write([text.encode("utf-8")])
         staged.publish(replace=replace)
 
 

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -37,6 +37,7 @@ MAX_PARTS = (MAX_SCORE_BYTES - 2 * MAX_LINE_BYTES) // SHA1_LINE_BYTES
 
 _SMALLEST_DEFAULT_PART_BYTES = 16 * 1024
 _MOST_DEFAULT_PARTS = 16 * 1024
+_LINES_A_PIECE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,18 @@ class Score:
     def __post_init__(self) -> None:
         _check(self)
         # Computed once: with 10^6 parts it is a SHA-1 over 20 MB.
-        digest = hashlib.sha1(bencode.encode(self.info_dictionary()), usedforsecurity=False).digest()
-        object.__setattr__(self, "info_hash", digest)
+        object.__setattr__(self, "info_hash", self._info_hash())
+
+    def _info_hash(self) -> bytes:
+        """The SHA-1 of the bencoded info dictionary, without a copy of the SHA-1s of all parts."""
+        info = self.info_dictionary()
+        # Its keys are in order, this one is the last.
+        del info[b"pieces"]
+        sha1 = hashlib.sha1(bencode.encode(info)[:-1], usedforsecurity=False)
+        sha1.update(b"6:pieces%d:" % len(self.part_sha1s))
+        sha1.update(self.part_sha1s)
+        sha1.update(b"e")
+        return sha1.digest()
 
     @property
     def parts(self) -> int:
@@ -130,8 +141,8 @@ def format_conductors(conductors: Iterable[Address]) -> str:
 # The whole text
 
 
-def format_score(score: Score) -> bytes:
-    """The text of a .orch: LF at the end of each line, hex digits in lower case."""
+def score_pieces(score: Score) -> Iterator[bytes]:
+    """The text of a .orch, piece by piece: LF at the end of each line, hex digits in lower case."""
     header = (
         format_conductors(score.conductors),
         score.name,
@@ -140,10 +151,16 @@ def format_score(score: Score) -> bytes:
         str(score.part_size_bytes),
         str(score.parts),
     )
-    text = "".join(f"{line}\n" for line in header).encode("utf-8")
-    if not score.part_sha1s:
-        return text
-    return b"".join((text, binascii.hexlify(score.part_sha1s, "\n", SHA1_BYTES), b"\n"))
+    yield "".join(f"{line}\n" for line in header).encode("utf-8")
+    # Little at a time: memory that was not touched before takes longer to get than to fill.
+    step = _LINES_A_PIECE * SHA1_BYTES
+    for start in range(0, len(score.part_sha1s), step):
+        yield binascii.hexlify(score.part_sha1s[start : start + step], "\n", SHA1_BYTES) + b"\n"
+
+
+def format_score(score: Score) -> bytes:
+    """The text of a .orch, whole."""
+    return b"".join(score_pieces(score))
 
 
 def parse_score(data: bytes, source: str) -> Score:

@@ -14,7 +14,7 @@ from orchestra.errors import ExitCode, StorageError
 def write(path: Path, content: bytes, *, replace: bool = False) -> None:
     """Stage and publish one file."""
     with StagedFile(path) as staged:
-        staged.write(content)
+        staged.write([content])
         staged.publish(replace=replace)
 
 
@@ -26,7 +26,7 @@ def in_folder(folder: Path) -> dict[str, bytes]:
 def test_a_file_appears_only_when_it_is_published(tmp_path: Path) -> None:
     path = tmp_path / "x"
     with StagedFile(path) as staged:
-        staged.write(b"content")
+        staged.write([b"con", b"tent"])
         assert not path.exists()
         staged.publish(replace=False)
     assert in_folder(tmp_path) == {"x": b"content"}
@@ -35,7 +35,7 @@ def test_a_file_appears_only_when_it_is_published(tmp_path: Path) -> None:
 def test_what_is_not_published_leaves_nothing(tmp_path: Path) -> None:
     def interrupted() -> None:
         with StagedFile(tmp_path / "x") as staged:
-            staged.write(b"content")
+            staged.write([b"con", b"tent"])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
