@@ -76,15 +76,15 @@ def hash_file(
 
 def _hash_span(fd: int, span: range, memory: memoryview, update: Callable[[memoryview], None]) -> int:
     """Hash bytes `span` of a file, through `memory`; how many of them were there."""
-    position = span.start
-    while position < span.stop:
-        view = memory[: span.stop - position]
+    # Each line counts: while it runs, the other thread may not even begin to hash another part.
+    for position in range(span.start, span.stop, len(memory)):
+        view = memory if position + len(memory) <= span.stop else memory[: span.stop - position]
         length = read_up_to(fd, view, position)
-        update(view[:length])
-        position += length
         if length < len(view):
-            break
-    return position - span.start
+            update(view[:length])
+            return position + length - span.start
+        update(view)
+    return len(span)
 
 
 class _Helper(Worker):

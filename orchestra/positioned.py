@@ -29,11 +29,9 @@ def read_at(fd: int, views: Sequence[memoryview], offset: int) -> None:
 
 def read_up_to(fd: int, view: memoryview, offset: int) -> int:
     """Fill `view` with the bytes from `offset` on, as far as the file goes; how many these were."""
-    done = 0
-    while done < len(view):
+    done = more = _read_some(fd, [view], offset)
+    while more and done < len(view):
         more = _read_some(fd, [view[done:]], offset + done)
-        if more == 0:
-            break
         done += more
     return done
 
