@@ -23,6 +23,7 @@ from orchestra.line import Line
 from orchestra.messages import Address, LinkClosed, LinkUp
 from orchestra.receiver import Intake, Receiver
 from orchestra.shipment import Shipment
+from orchestra.socketflow import for_turns
 from orchestra.text import safe
 from orchestra.wire import HANDSHAKE_BYTES, Handshake, decode_handshake, encode_handshake
 from orchestra.worker import Worker
@@ -67,6 +68,7 @@ class Connection(Worker):
         self._dials = sock is None
         self._receiver = receiver
         self._cancel = cancel
+        self._takes_turns = False
         self._line = Line(key, report)
         self._close_reason = ""
         self._end_reason = ""
@@ -87,6 +89,14 @@ class Connection(Worker):
             # It ended in between: nobody else empties the line now.
             self._line.drain()
         return True
+
+    def take_turns(self) -> None:
+        """From now on several others send at the same line."""
+        if not self._takes_turns:
+            self._takes_turns = True
+            with self._sock_lock:
+                if self._sock is not None:
+                    for_turns(self._sock)
 
     def close(self, reason: str) -> None:
         """End the connection: who waits for it wakes up, and the last word carries `reason`."""
@@ -150,6 +160,9 @@ class Connection(Worker):
         handshake = self._shake_hands(self._sock)
         identity = self._identity
         decoder = Decoder(identity.parts, identity.part_size_bytes, fast=handshake.speaks_fast)
+        if self._takes_turns:
+            # It was told so before there was a socket.
+            for_turns(self._sock)
         self._line.open(self._sock)
         try:
             self._report(LinkUp(self.key, handshake))

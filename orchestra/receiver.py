@@ -40,6 +40,11 @@ GATHER_S = 0.015
 FLOOD_BYTES = 1 << 20
 FLOOD_S = 0.004
 """The same where they come fast, in bytes: each receive costs the writer a message and a system call."""
+FEW_CONNECTIONS = 4
+ROUNDS_AT_ONCE = 12
+REST_S = 0.02
+"""Who has more connections than a few hears them so often in a row, and then rests so long each time, unless
+one brings much: what many say meanwhile wakes the others once, and not each time."""
 MAX_TALK_BYTES = 4 << 20
 """What a peer may say in a row that is not blocks. A bitfield of a million parts is 128 KiB."""
 TALK_BYTES_S = 2 << 20
@@ -165,6 +170,7 @@ class Receiver(Worker):
             TRICKLE_SLOTS: Gathering(GATHERED_BLOCKS * MESSAGE_BYTES, GATHER_S),
             SLOTS: Gathering(FLOOD_BYTES, FLOOD_S),
         }
+        self._rounds = Patience(ROUNDS_AT_ONCE, 1 / REST_S)
         self._heard: list[Received] = []
         """What is not reported yet; nothing here has a landing that others wait for."""
         self._stopping = self._ended = False
@@ -199,13 +205,27 @@ class Receiver(Worker):
             # The bell is always there.
             if self._stopping and len(self._selector.get_map()) == 1:
                 return
+            brings_much = False
             for key, _ in self._selector.select(patience_s):
                 if key.fileobj is self._bell:
                     self._bell.hush()
                 else:
                     self._receive(key.data)
+                    brings_much = brings_much or key.data.slots == SLOTS
             self._take_in()
             self._tell()
+            if not brings_much:
+                self._rest()
+
+    def _rest(self) -> None:
+        """After a round in which little came: hear nobody for a moment, where there are many who go on so."""
+        if self._hears_many and not self._rounds.lasts(1, time.monotonic()):
+            time.sleep(REST_S)
+
+    @property
+    def _hears_many(self) -> bool:
+        # The bell is always there.
+        return len(self._selector.get_map()) > 1 + FEW_CONNECTIONS
 
     def _take_in(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -244,6 +264,9 @@ class Receiver(Worker):
                 self._hear(intake)
             # Wait for the rest of a block, or a few of them while they come, not for each packet of it.
             gathering = self._gatherings.get(intake.slots)
+            if intake.slots == TRICKLE_SLOTS and self._hears_many:
+                # They come while it rests.
+                gathering = None
             worth_it = intake.arrival.can_gather and (intake.floods or intake.slots != SLOTS)
             if gathering is not None and worth_it:
                 intake.arrival.ask_for(intake.missing_bytes + gathering.more_bytes)

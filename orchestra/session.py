@@ -26,7 +26,7 @@ from orchestra.mailbox import Mailbox
 from orchestra.messages import Address, Ended, Quit, Stop
 from orchestra.orchestrator import STOPPING_S, Orchestrator, Phase, Ports, Task
 from orchestra.reader import Reader
-from orchestra.receiver import Receiver
+from orchestra.receiver import FEW_CONNECTIONS, Receiver
 from orchestra.score import Score
 from orchestra.storage import Storage
 from orchestra.uploads import READS_AT_ONCE
@@ -88,6 +88,7 @@ class Connector:
         self.receiver.close()
 
     def _start(self, key: int, address: Address, sock: Any) -> Connection:
+        others = self.running
         connection = Connection(
             key,
             address,
@@ -98,7 +99,10 @@ class Connector:
             cancel=self._cancel,
         )
         start_thread(connection)
-        self._connections = [*self.running, connection]
+        self._connections = [*others, connection]
+        if len(others) >= FEW_CONNECTIONS:
+            for one in self._connections:
+                one.take_turns()
         return connection
 
 

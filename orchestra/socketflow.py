@@ -24,6 +24,18 @@ SPEED_S = 0.01
 """Over how long the speed of a connection is taken, at least."""
 
 
+def for_turns(sock: socket.socket) -> None:
+    """Prepare a connection for a line at which several take turns, where the system chose BBR for it.
+
+    BBR sends as fast as the line was of late, when it was another one's turn; CUBIC sends what it may.
+    """
+    option = getattr(socket, "TCP_CONGESTION", None)
+    if option is not None:
+        with contextlib.suppress(OSError):
+            if sock.getsockopt(socket.IPPROTO_TCP, option, 16).rstrip(b"\0").startswith(b"bbr"):
+                sock.setsockopt(socket.IPPROTO_TCP, option, b"cubic")
+
+
 class Backlog:
     """Keeps what the system holds of a connection's data, and has not sent, to UNSENT_S of its speed.
 

@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ import netutils
 from netutils import Address
 from orchestra import connection as connection_module
 from orchestra import line as line_module
+from orchestra import receiver as receiver_module
 from orchestra.buffers import Pool
 from orchestra.connection import Connection, Identity
 from orchestra.decoder import Decoder
@@ -25,10 +27,13 @@ from orchestra.landing import MESSAGE_BYTES, SLOTS, Landing
 from orchestra.line import MAX_WAITING
 from orchestra.messages import BlocksSent, LinkClosed, LinkUp, Received, Stop, ThreadEnded
 from orchestra.receiver import (
+    FEW_CONNECTIONS,
     FEW_SLOTS,
     FLOOD_BYTES,
     FLOOD_S,
     GATHER_S,
+    REST_S,
+    ROUNDS_AT_ONCE,
     TRICKLE_SLOTS,
     Intake,
     Receiver,
@@ -456,6 +461,95 @@ def test_who_was_waited_for_in_vain_is_heard_at_once_until_much_comes_again(desk
         receiver._receive(intake)
         assert intake in flood.until_s
     receiver.close()
+
+
+@pytest.fixture
+def crowd(desk: Desk) -> Iterator[tuple[Receiver, list[Intake]]]:
+    """A receiver whose thread does not run, with as many connections as are a few; nobody waits for them."""
+    receiver, intakes = Receiver(desk.reports), []
+    pairs = [loopback_pair() for _ in range(FEW_CONNECTIONS + 1)]
+    for number, (ours, _) in enumerate(pairs):
+        ours.setblocking(False)
+        intakes.append(Intake(number, ours, Decoder(PARTS, PART_BYTES, fast=False), Whoever()))
+        if number < FEW_CONNECTIONS:
+            receiver._begin(intakes[-1])
+    yield receiver, intakes
+    for pair in pairs:
+        for sock in pair:
+            sock.close()
+    receiver.close()
+
+
+def test_who_hears_many_rests_when_it_was_woken_often(
+    crowd: tuple[Receiver, list[Intake]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver, intakes = crowd
+    now_s = 100.0
+    rests_s: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: now_s, sleep=rests_s.append)
+    monkeypatch.setattr(receiver_module, "time", clock)
+    for _ in range(2 * ROUNDS_AT_ONCE):
+        receiver._rest()
+    assert rests_s == []  # there are only a few
+    receiver._begin(intakes[-1])
+    for _ in range(ROUNDS_AT_ONCE):
+        receiver._rest()
+    assert rests_s == []
+    for _ in range(3):
+        receiver._rest()
+    assert rests_s == [REST_S] * 3
+    now_s += 10.0
+    for _ in range(ROUNDS_AT_ONCE):
+        receiver._rest()
+    assert len(rests_s) == 3
+
+
+@pytest.mark.skipif(not Arrival.can_gather, reason="the system cannot be told")
+def test_in_a_crowd_few_blocks_are_not_waited_for_but_many_are(
+    crowd: tuple[Receiver, list[Intake]],
+) -> None:
+    receiver, intakes = crowd
+    intakes[0].slots, intakes[1].slots = TRICKLE_SLOTS, SLOTS
+    for few in (True, False):
+        for intake in intakes[:2]:
+            receiver._receive(intake)
+        assert (intakes[0] in receiver._gatherings[TRICKLE_SLOTS].until_s) is few
+        assert intakes[1] in receiver._gatherings[SLOTS].until_s
+        if few:
+            receiver._begin(intakes[-1])
+
+
+@pytest.mark.parametrize("is_up", [False, True])
+def test_who_takes_turns_with_others_prepares_its_socket_once_it_has_one(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, is_up: bool
+) -> None:
+    prepared: list[socket.socket] = []
+    monkeypatch.setattr(connection_module, "for_turns", prepared.append)
+    [listener] = netutils.listen("127.0.0.1", 0)
+    with listener:
+        connection = Connection(
+            KEY,
+            netutils.address_of(listener.getsockname()),
+            IDENTITY,
+            desk.reports,
+            sock=None,
+            receiver=desk.receiver,
+            cancel=desk.cancel,
+        )
+        desk._made.append(connection)
+        if not is_up:
+            connection.take_turns()
+            assert prepared == []
+        connection.start()
+        theirs, _ = listener.accept()
+        with ScriptedPeer(theirs, parts=PARTS, part_size_bytes=PART_BYTES) as peer:
+            peer.shake()
+            desk.reports.next(LinkUp)
+            connection.take_turns()
+            connection.take_turns()
+            assert len(prepared) == 1
+            connection.close("over")
+            desk.reports.skip_to(LinkClosed)
 
 
 class Whoever:

@@ -16,10 +16,11 @@ import pytest
 
 import netutils
 from netutils import Address
-from orchestra.connection import Identity
+from orchestra.connection import Connection, Identity
 from orchestra.errors import BusyError, NetworkError, StorageError
 from orchestra.messages import Complete, Ended, LinkClosed, Listening, Stop
 from orchestra.orchestrator import Orchestrator
+from orchestra.receiver import FEW_CONNECTIONS
 from orchestra.session import PEER_ID_PREFIX, SIGNAL_LOOK_S, Connector, Session, new_peer_id
 from orchestra.storage import Storage
 from orchestra.worker import Worker
@@ -303,6 +304,25 @@ def test_the_connector_knows_its_running_connections_and_closes_those_it_refuses
     connector.refuse(ours)
     with ScriptedPeer(theirs) as caller:
         assert caller.wait_for_end() == 0
+    connector.close()
+
+
+def test_from_the_fifth_on_connections_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[int] = []
+    monkeypatch.setattr(Connection, "take_turns", lambda connection: turns.append(connection.key))
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    connector = Connector(Identity(INFO_HASH, OUR_ID, 8, 16384), inbox.put)
+    pairs = [loopback_pair() for _ in range(FEW_CONNECTIONS + 1)]
+    made = []
+    for key, (ours, _) in enumerate(pairs):
+        assert turns == []
+        made.append(connector.adopt(key, ours, ("127.0.0.1", 1)))
+    assert turns == list(range(FEW_CONNECTIONS + 1))
+    for connection in made:
+        connection.close("over")
+        connection.join(PATIENCE_S)
+    for _, theirs in pairs:
+        theirs.close()
     connector.close()
 
 
