@@ -290,7 +290,7 @@ def test_a_part_of_a_download_that_went_bad_is_fetched_again(
     seeder = start(composition.folder)
     address = seeder.address
     first = start(ours, members=(address,))
-    first.wait_for(Progress)
+    first.wait_for(Progress, parts_done=PARTS)
     first.end()
     if (ours / "piece.bin").exists():
         (ours / "piece.bin").rename(ours / "piece.bin.part")
