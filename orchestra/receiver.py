@@ -25,7 +25,7 @@ from orchestra.messages import Received, Stop, ThreadEnded
 from orchestra.patience import Patience
 from orchestra.socketflow import Arrival, Bell
 from orchestra.text import safe
-from orchestra.wire import BLOCK_BYTES, Blocks
+from orchestra.wire import BLOCK_BYTES, Blocks, Requests
 from orchestra.worker import Worker
 
 BUFFERS = 3
@@ -44,7 +44,9 @@ FEW_CONNECTIONS = 4
 ROUNDS_AT_ONCE = 12
 REST_S = 0.02
 """Who has more connections than a few hears them so often in a row, and then rests so long each time, unless
-one brings much: what many say meanwhile wakes the others once, and not each time."""
+one is in a hurry: what many say meanwhile wakes the others once, and not each time."""
+HURRIED_REQUESTS = 64
+"""Who asks for so many blocks at once is in a hurry: slow ones ask for a second's worth at the most."""
 MAX_TALK_BYTES = 4 << 20
 """What a peer may say in a row that is not blocks. A bitfield of a million parts is 128 KiB."""
 TALK_BYTES_S = 2 << 20
@@ -80,6 +82,8 @@ class Intake:
         """How many messages there is to be room for: more where blocks come, and come fast."""
         self.floods = True
         """Whether FLOOD_BYTES more are worth waiting for: not where less than that is asked for at a time."""
+        self.hurries = False
+        """Whether much came, or was asked for, when it was heard last."""
 
     @property
     def missing_bytes(self) -> int:
@@ -115,6 +119,9 @@ class Intake:
             self.slots = TRICKLE_SLOTS
         else:
             self.slots = SLOTS
+        self.hurries = self.slots == SLOTS or any(
+            isinstance(message, Requests) and len(message.blocks) >= HURRIED_REQUESTS for message in messages
+        )
         return messages, filled - len(self.rest)
 
     @property
@@ -205,20 +212,20 @@ class Receiver(Worker):
             # The bell is always there.
             if self._stopping and len(self._selector.get_map()) == 1:
                 return
-            brings_much = False
+            hurry = False
             for key, _ in self._selector.select(patience_s):
                 if key.fileobj is self._bell:
                     self._bell.hush()
                 else:
                     self._receive(key.data)
-                    brings_much = brings_much or key.data.slots == SLOTS
+                    hurry = hurry or key.data.hurries
             self._take_in()
             self._tell()
-            if not brings_much:
+            if not hurry:
                 self._rest()
 
     def _rest(self) -> None:
-        """After a round in which little came: hear nobody for a moment, where there are many who go on so."""
+        """After a round in which nobody hurries: wait a moment, where there are many and it goes on so."""
         if self._hears_many and not self._rounds.lasts(1, time.monotonic()):
             time.sleep(REST_S)
 

@@ -32,6 +32,7 @@ from orchestra.receiver import (
     FLOOD_BYTES,
     FLOOD_S,
     GATHER_S,
+    HURRIED_REQUESTS,
     REST_S,
     ROUNDS_AT_ONCE,
     TRICKLE_SLOTS,
@@ -502,6 +503,30 @@ def test_who_hears_many_rests_when_it_was_woken_often(
     for _ in range(ROUNDS_AT_ONCE):
         receiver._rest()
     assert len(rests_s) == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "hurries"),
+    [
+        (encode_haves([1, 2, 3]), False),
+        (encode_requests([(0, 0, BLOCK_BYTES)]) * (HURRIED_REQUESTS - 1), False),
+        (encode_requests([(0, 0, BLOCK_BYTES)]) * HURRIED_REQUESTS, True),
+        (b"".join(piece(number) for number in range(2)), False),
+        (b"".join(piece(number) for number in range(4)), True),
+    ],
+    ids=["haves", "some requests", "many requests", "some blocks", "many blocks"],
+)
+def test_who_brings_much_or_asks_for_much_hurries(said: bytes, hurries: bool) -> None:
+    ours, theirs = loopback_pair()
+    with ours, theirs:
+        intake = Intake(KEY, ours, Decoder(PARTS, PART_BYTES, fast=False), Whoever())
+        intake.slots = SLOTS
+        landing = Pool(1, Landing).take()
+        for _ in range(2):
+            theirs.sendall(said)
+            assert len(ours.recv(len(said), socket.MSG_PEEK | socket.MSG_WAITALL)) == len(said)
+            intake.receive_into(landing)
+        assert intake.hurries is hurries
 
 
 @pytest.mark.skipif(not Arrival.can_gather, reason="the system cannot be told")
