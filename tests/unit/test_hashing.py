@@ -31,6 +31,7 @@ def ignore(_done_bytes: int) -> None:
 def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that small files are of many spans, and these of many reads."""
     monkeypatch.setattr(hashing, "_WHOLE_READ_BYTES", 300)
+    monkeypatch.setattr(hashing, "_FEWER_READS_BYTES", 400)
     monkeypatch.setattr(hashing, "_PARTS_READ_BYTES", 200)
     monkeypatch.setattr(hashing, "_SPAN_BYTES", 1000)
 
