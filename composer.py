@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """composer.py FILE: write FILE.orch, which tells members how to find and check FILE.
 
-One read of the file gives the SHA-1 of the whole and of each part. The .orch
+One pass over the file gives the SHA-1 of the whole and of each part. The .orch
 (and with --torrent the .torrent) appears complete or not at all.
 """
 
