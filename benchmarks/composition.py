@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from netutils import Address
@@ -51,13 +51,13 @@ class Composition:
     def write_orch(self, folder: Path, conductor: Address = NOBODY) -> Path:
         """Write its .orch with that conductor into `folder`."""
         path = folder / f"{self.score.name}.orch"
-        path.write_bytes(format_score(replace(self.score, conductors=(conductor,))))
+        path.write_bytes(format_score(self.score.conducted_by(conductor)))
         return path
 
     def write_torrent(self, folder: Path, conductor: Address = NOBODY) -> Path:
         """Write its .torrent with that tracker into `folder`."""
         path = folder / f"{self.score.name}.torrent"
-        path.write_bytes(torrent_bytes(replace(self.score, conductors=(conductor,))))
+        path.write_bytes(torrent_bytes(self.score.conducted_by(conductor)))
         return path
 
 

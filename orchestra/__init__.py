@@ -11,7 +11,7 @@ from importlib.util import find_spec
 __version__ = "0.1.0"
 
 # Whoever starts a program outside its environment is told so, before the first import fails.
-for _package in ("bencode2", "progressbar", "waitress"):
+for _package in ("progressbar", "waitress"):
     if find_spec(_package) is None:
         raise SystemExit(
             f"the package {_package} is missing: activate the environment (. .venv/bin/activate), "

@@ -15,7 +15,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 
 from orchestra.addresses import is_loopback
 from orchestra.crowds import neighbourhood
@@ -36,14 +35,14 @@ MAX_BANNED_HOSTS = 3
 """Hosts of one IPv6 network that are banned before all of it is: addresses cost nothing there."""
 
 
-@dataclass(slots=True)
 class _Entry:
-    retry_at_s: float
-    failures: int = 0
-    in_use: bool = False
-    by_hand: bool = False
-    heard_from: tuple[str, ...] = ()
-    """Who has said so; empty when it is known, and no hearsay."""
+    def __init__(self, retry_at_s: float, *, by_hand: bool = False, heard_from: tuple[str, ...] = ()) -> None:
+        self.retry_at_s = retry_at_s
+        self.failures = 0
+        self.in_use = False
+        self.by_hand = by_hand
+        self.heard_from = heard_from
+        """Who has said so; empty when it is known, and no hearsay."""
 
 
 class AddressBook:

@@ -12,7 +12,6 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orchestra import crowds
@@ -23,7 +22,6 @@ from orchestra.fast import Fast, canonical_set
 from orchestra.messages import Accepted, Address, LinkUp
 from orchestra.peer import Link, Peer
 from orchestra.priority import own_hosts, priority
-from orchestra.rate import Rate
 
 MAX_PEERS = 128
 DIALLED_UP_TO = 40
@@ -66,15 +64,15 @@ class Links(Protocol):
         """Wake those who still dial: we stop."""
 
 
-@dataclass(slots=True)
 class _HalfOpen:
     """A connection before its handshake. `closing`: it has been told to end."""
 
-    link: Link
-    host: str
-    dialled: Address | None
-    since_s: float
-    closing: bool = False
+    def __init__(self, link: Link, host: str, dialled: Address | None, since_s: float) -> None:
+        self.link = link
+        self.host = host
+        self.dialled = dialled
+        self.since_s = since_s
+        self.closing = False
 
 
 class Doorway:
@@ -232,25 +230,13 @@ class Doorway:
         """A handshake succeeded: the new peer, closing already when it is ourselves, banned or here twice."""
         half = self._half_open.pop(message.key)
         handshake = message.handshake
-        fast = None
+        peer = Peer(message.key, half.host, half.link, Bitfield(self._parts), now_s)
+        peer.dialled = half.dialled
+        peer.peer_id = handshake.peer_id
+        peer.speaks_extensions = handshake.speaks_extensions
         if handshake.speaks_fast:
-            fast = Fast(canonical_set(half.host, handshake.info_hash, self._parts))
-        peer = Peer(
-            message.key,
-            half.host,
-            half.link,
-            Bitfield(self._parts),
-            Rate(now_s),
-            Rate(now_s),
-            dialled=half.dialled,
-            peer_id=handshake.peer_id,
-            speaks_extensions=handshake.speaks_extensions,
-            fast=fast,
-            since_s=now_s,
-            heard_at_s=now_s,
-            spoke_at_s=now_s,
-            counted=True,
-        )
+            peer.fast = Fast(canonical_set(half.host, handshake.info_hash, self._parts))
+        peer.counted = True
         if peer.peer_id == self._peer_id:
             if peer.dialled:
                 self.book.is_own(peer.dialled)

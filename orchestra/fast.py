@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 from orchestra.wire import BlockSpan
@@ -53,26 +52,26 @@ def _canonical_set(state: bytes, parts: int, count: int) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-@dataclass(slots=True)
 class Fast:
     """What is agreed with one peer beyond BEP 3."""
 
-    canonical: tuple[int, ...] = ()
-    """Its canonical set: the parts that it may be granted."""
+    def __init__(self, canonical: tuple[int, ...] = (), granted: dict[int, int] | None = None) -> None:
+        self.canonical = canonical
+        """Its canonical set: the parts that it may be granted."""
 
-    # What we want of it
-    allowed: dict[int, None] = field(default_factory=dict)
-    """Parts that it gives us even while it chokes us."""
-    allowances: int = 0
-    rest_until_s: float = 0.0
-    """Nothing is asked of it before this time."""
+        # What we want of it
+        self.allowed: dict[int, None] = {}
+        """Parts that it gives us even while it chokes us."""
+        self.allowances = 0
+        self.rest_until_s = 0.0
+        """Nothing is asked of it before this time."""
 
-    # What it wants of us
-    granted: dict[int, int] | None = None
-    """Parts that we give it even while we choke it, and how often it may ask for a block of each.
+        # What it wants of us
+        self.granted = granted
+        """Parts that we give it even while we choke it, and how often it may ask for a block of each.
 
-    None before anything was decided.
-    """
+        None before anything was decided.
+        """
 
     def allow(self, indices: Iterable[int]) -> None:
         """It grants us these parts."""

@@ -5,10 +5,7 @@ Pure; owned by Downloads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 
-
-@dataclass(slots=True, eq=False)
 class Flight:
     """Parts being fetched from one peer; mostly just one, several where parts are small.
 
@@ -17,27 +14,28 @@ class Flight:
     be judged, and even be missing again, before its last blocks arrive.
     """
 
-    parts: range
-    owner: int | None
-    unasked: int
-    """The first block that was never asked for; so are all from there to `end`."""
-    end: int
-    waiting: int
-    """How many blocks have not arrived."""
-    returned: list[int] = field(default_factory=list)
-    """Blocks that were asked for, and given back."""
-    sources: set[int] = field(default_factory=set)
-    """Keys of the peers whose blocks were accepted."""
-    pierced: bool = False
-    """True when one of its parts was wrong, so that it may be in another flight by now."""
-    asked_at_s: float = 0.0
-    """When its owner was first asked for any of it."""
-    recalled_at_s: float = 0.0
-    """When its owner was asked not to send it; 0 when it was not, or has answered."""
-    recalled_for: int = 0
-    """Key of the peer that is to send it instead."""
-    moves: int = 0
-    """How often another peer was asked for it instead."""
+    def __init__(self, parts: range, owner: int | None, unasked: int, end: int, waiting: int) -> None:
+        self.parts = parts
+        self.owner = owner
+        self.unasked = unasked
+        """The first block that was never asked for; so are all from there to `end`."""
+        self.end = end
+        self.waiting = waiting
+        """How many blocks have not arrived."""
+        self.returned: list[int] = []
+        """Blocks that were asked for, and given back."""
+        self.sources: set[int] = set()
+        """Keys of the peers whose blocks were accepted."""
+        self.pierced = False
+        """True when one of its parts was wrong, so that it may be in another flight by now."""
+        self.asked_at_s = 0.0
+        """When its owner was first asked for any of it."""
+        self.recalled_at_s = 0.0
+        """When its owner was asked not to send it; 0 when it was not, or has answered."""
+        self.recalled_for = 0
+        """Key of the peer that is to send it instead."""
+        self.moves = 0
+        """How often another peer was asked for it instead."""
 
     @property
     def askable(self) -> bool:

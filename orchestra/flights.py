@@ -78,7 +78,9 @@ class Flights:
             held.update(self._geometry.run_keys(offset, length) or ())
         lacking = [key for key in range(first, end) if key not in held]
         parts = range(index, index + 1)
-        flight = Flight(parts, None, end, end, len(lacking), lacking, {NOBODY})
+        flight = Flight(parts, None, end, end, len(lacking))
+        flight.returned = lacking
+        flight.sources.add(NOBODY)
         self._of_part[index] = flight
         self.orphans.append(flight)
 
@@ -259,8 +261,10 @@ class Flights:
                     # It must come from one peer whole: what came of it does not count.
                     self._forget(index)
                 continue
-            sources = set(flight.sources) if came else set()
-            rest = Flight(range(index, index + 1), None, unasked, end, waiting, back, sources)
+            rest = Flight(range(index, index + 1), None, unasked, end, waiting)
+            rest.returned = back
+            if came:
+                rest.sources.update(flight.sources)
             self._of_part[index] = rest
             if waiting:
                 self.orphans.append(rest)

@@ -7,7 +7,6 @@ On the hot path one message carries a whole buffer. docs/threads.md has each que
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from orchestra.errors import OrchestraError
@@ -121,16 +120,18 @@ class LinkUp(NamedTuple):
     handshake: Handshake
 
 
-@dataclass(slots=True)
 class Received:
     """All that one receive brought. `buffer`, when given, holds the data of the Blocks
     among `messages` and goes back to its pool once it has been written or was not wanted.
     A dataclass, and not frozen, only because a tuple takes twice as long to make, and there are so many.
     """
 
-    key: int
-    messages: list[Message]
-    buffer: Buffer | None
+    __slots__ = ("buffer", "key", "messages")
+
+    def __init__(self, key: int, messages: list[Message], buffer: Buffer | None) -> None:
+        self.key = key
+        self.messages = messages
+        self.buffer = buffer
 
 
 @kind

@@ -5,7 +5,6 @@ Pure; owned by the orchestrator.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestra.bitfield import Bitfield
@@ -41,7 +40,6 @@ class Link(Outbox, Protocol):
         """Shut the connection down; its last word LinkClosed follows, with this reason."""
 
 
-@dataclass(slots=True)
 class Peer:
     """One peer, from the handshake to the connection's last word.
 
@@ -49,107 +47,108 @@ class Peer:
     address book when we called, None when the peer did. Flags as BEP 3 has them.
     """
 
-    key: int
-    host: str
-    link: Link
-    have: Bitfield
-    down: Rate
-    up: Rate
     dialled: Address | None = None
-    peer_id: bytes = b""
-    client: str = ""
-    hellos: int = 0
+    peer_id = b""
+    client = ""
+    hellos = 0
     """Handshakes of the extension protocol that it has sent."""
-    speaks_extensions: bool = False
-    listen_port: int = 0
+    speaks_extensions = False
+    listen_port = 0
     """Where it may be dialled, if it said so (BEP 10)."""
     said_contact: Address | None = None
     """Its host and `listen_port`, once they were asked for: many hear of it, and hold the same one."""
-    our_host: str = ""
+    our_host = ""
     """Our address as it sees it, if it said so (BEP 10)."""
-    dont_have_id: int = 0
+    dont_have_id = 0
     """What it calls an `lt_donthave` message (BEP 54), 0 if it takes none."""
     fast: Fast | None = None
     """What the fast extension adds, where both sides speak it (BEP 6)."""
-    max_requests: int = 250
-    since_s: float = 0.0
-    heard_at_s: float = 0.0
-    spoke_at_s: float = 0.0
-    has_spoken: bool = False
+    max_requests = 250
+    has_spoken = False
     """It has said something since its handshake."""
-    closing: bool = False
-    counted: bool = False
+    closing = False
+    counted = False
     """True when its parts are counted in the picker's availability."""
 
     # What we want of it
-    choking_us: bool = True
-    interesting: bool = False
+    choking_us = True
+    interesting = False
     """We have told it that we are interested."""
-    began_parts: int = 0
+    began_parts = 0
     """How many parts it had when it came."""
-    wanted_parts: int = 0
+    wanted_parts = 0
     """How many of its parts we do not have yet; only kept while it is partial."""
-    engaged: bool = False
+    engaged = False
     """Something was asked of it, or is to be, since it last gave all back."""
-    outstanding: set[int] = field(default_factory=set)
-    """Keys of blocks asked for and not received."""
-    depth: int = FIRST_DEPTH
+    depth = FIRST_DEPTH
     """How many blocks to keep outstanding."""
-    depth_set_at_s: float = 0.0
-    barren_since: int = -1
+    depth_set_at_s = 0.0
+    barren_since = -1
     """What the picker's `returned` was when nothing that it has was missing; -1: it may have something."""
-    searched_at_s: float = float("-inf")
+    searched_at_s = float("-inf")
     """When nothing was found for it among what others were asked for."""
     asked_idle_at_s: float | None = None
     """When it was asked for something while it owed us nothing; None once it has answered."""
-    answer_s: float = LONGEST_ANSWER_S
+    answer_s = LONGEST_ANSWER_S
     """The least time that it took to answer such a request: the round trip, and its wait for a turn."""
-    to_ask: list[Flight] = field(default_factory=list)
-    """Flights of this peer that may have blocks to ask for, the oldest first."""
-    block_at_s: float = 0.0
+    block_at_s = 0.0
     """When it last sent a wanted block, or was first asked for one."""
-    snubbed: bool = False
+    snubbed = False
     stalled_since_s: float | None = None
     """Since when it owes us blocks, and has sent none; None when it does not, or for less than SNUB_S."""
-    unanswered: int = 0
+    unanswered = 0
     """Requests that we took back: each may be answered all the same, by its block or a reject."""
-    stray_blocks: int = 0
+    stray_blocks = 0
     """Blocks that it sent or rejected although it did not owe them to us."""
-    haves: int = 0
+    haves = 0
     """How many parts it has told us of, one by one."""
-    waverings: Patience = field(default_factory=lambda: Patience(MAX_WAVERINGS, WAVERINGS_S))
-    """Its words that are neither of blocks nor of parts."""
 
     # What it wants of us
-    choked: bool = True
-    interested: bool = False
-    upload_only: bool = False
+    choked = True
+    interested = False
+    upload_only = False
     """It says that it wants nothing, interested or not (BEP 21)."""
-    told_upload_only: bool = False
+    told_upload_only = False
     """It knows that we want nothing."""
-    told_in_vain: bool = False
+    told_in_vain = False
     """It has heard of a part that it lacks, and shows no interest: more such news can wait."""
-    told: int = 0
+    told = 0
     """How much of the swarm's news it has heard."""
-    asked: dict[BlockSpan, None] = field(default_factory=dict)
-    """Its requests that the reader has not been given yet, in order: a block asked for twice waits once."""
-    reading: int = 0
+    reading = 0
     """Reads under way or in its outbox."""
-    reading_bytes: int = 0
+    reading_bytes = 0
     """What these bring it."""
-    part_under_way: int = -1
+    part_under_way = -1
     """The part of the last block that the reader was given for it."""
-    waiting_since_s: float = 0.0
+    waiting_since_s = 0.0
     """When it began to wait for its turn."""
-    requests: int = 0
+    requests = 0
     """How many blocks it has asked for."""
-    cancels: int = 0
+    cancels = 0
     """How many of these it has taken back."""
-    in_vain: int = 0
+    in_vain = 0
     """Its requests that changed nothing, less what it was excused for taking something in."""
-    batch_blocks: int = 4
+    batch_blocks = 4
     """How many blocks to read and send at once: a fraction of a second of this peer's speed."""
-    batch_sent_at_s: float = 0.0
+    batch_sent_at_s = 0.0
+
+    def __init__(self, key: int, host: str, link: Link, have: Bitfield, now_s: float) -> None:
+        """`now_s`: the time of its handshake."""
+        self.key = key
+        self.host = host
+        self.link = link
+        self.have = have
+        self.down = Rate(now_s)
+        self.up = Rate(now_s)
+        self.since_s = self.heard_at_s = self.spoke_at_s = now_s
+        self.outstanding: set[int] = set()
+        """Keys of blocks asked for and not received."""
+        self.to_ask: list[Flight] = []
+        """Flights of this peer that may have blocks to ask for, the oldest first."""
+        self.waverings = Patience(MAX_WAVERINGS, WAVERINGS_S)
+        """Its words that are neither of blocks nor of parts."""
+        self.asked: dict[BlockSpan, None] = {}
+        """Its requests that the reader was not given yet, in order: a block asked for twice waits once."""
 
     @property
     def contact(self) -> Address | None:

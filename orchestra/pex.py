@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from netutils import Address, pack_peers, unpack_peers
@@ -87,16 +86,16 @@ def _bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-@dataclass(slots=True)
 class _Correspondence:
     """What one peer and we have told each other."""
 
-    pex_id: int
-    """What it calls `ut_pex`; 0: it does not want to hear of others."""
-    due_s: float
-    told: list[Address] = field(default_factory=list)
-    heard_at_s: float | None = None
-    abuses: int = 0
+    def __init__(self, pex_id: int, due_s: float) -> None:
+        self.pex_id = pex_id
+        """What it calls `ut_pex`; 0: it does not want to hear of others."""
+        self.due_s = due_s
+        self.told: list[Address] = []
+        self.heard_at_s: float | None = None
+        self.abuses = 0
 
 
 class Exchange:

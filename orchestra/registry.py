@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import OrderedDict
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from netutils import Address, pack_peers
 from orchestra.announcereply import Counts
@@ -28,8 +28,7 @@ from orchestra.roster import Roster
 _CANDIDATES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """How much a registry holds, in all and of one network. This machine may have as much of it as it wants.
 
     In one swarm, an IPv4 address may have `members_a_v4_network` members, and an
@@ -45,8 +44,7 @@ class Limits:
     members_a_v6_network: int = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """A member has spoken.
 
     `address` is where it speaks from, with the port that it listens on; `wanted`
@@ -64,8 +62,7 @@ class Sighting:
     slow: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """How the swarm stands, and some others of it: packed addresses, and their peer ids, IPv4 first."""
 
     counts: Counts

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from orchestra.census import V4_BYTES, V6_BYTES, Census, is_local, network_of
 
@@ -22,14 +21,24 @@ _Kind = tuple[int, bool, bool]
 """Bytes of an entry, on this machine?, seed?"""
 
 
-@dataclass(slots=True)
 class _Member:
-    peer_id: bytes
-    kind: _Kind
-    index: int
-    slow: bool
-    seen_s: float
-    has_completed: bool = False
+    __slots__ = ("has_completed", "index", "kind", "peer_id", "seen_s", "slow")
+
+    def __init__(
+        self,
+        peer_id: bytes,
+        kind: _Kind,
+        index: int,
+        slow: bool,
+        seen_s: float,
+        has_completed: bool = False,
+    ) -> None:
+        self.peer_id = peer_id
+        self.kind = kind
+        self.index = index
+        self.slow = slow
+        self.seen_s = seen_s
+        self.has_completed = has_completed
 
 
 class Roster:

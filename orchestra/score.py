@@ -12,9 +12,8 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from netutils import Address, format_address, parse_address
 from orchestra import bencode
@@ -40,7 +39,6 @@ _MOST_DEFAULT_PARTS = 16 * 1024
 _LINES_A_PIECE = 1024
 
 
-@dataclass(frozen=True, slots=True)
 class Score:
     """A composition of one file. Raises FieldProblem for values that the format does not allow.
 
@@ -49,18 +47,34 @@ class Score:
     dictionary (BEP 3): it names the swarm. Conductors and `sha1` are not in it.
     """
 
-    conductors: tuple[Address, ...]
-    name: str
-    sha1: bytes
-    size_bytes: int
-    part_size_bytes: int
-    part_sha1s: bytes = field(repr=False)
-    info_hash: bytes = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        conductors: tuple[Address, ...],
+        name: str,
+        sha1: bytes,
+        size_bytes: int,
+        part_size_bytes: int,
+        part_sha1s: bytes,
+    ) -> None:
+        self.conductors: Final = conductors
+        self.name: Final = name
+        self.sha1: Final = sha1
+        self.size_bytes: Final = size_bytes
+        self.part_size_bytes: Final = part_size_bytes
+        self.part_sha1s: Final = part_sha1s
         _check(self)
         # Computed once: with 10^6 parts it is a SHA-1 over 20 MB.
-        object.__setattr__(self, "info_hash", self._info_hash())
+        self.info_hash: Final = self._info_hash()
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all values are the same, line 1 included."""
+        return isinstance(other, Score) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def conducted_by(self, *conductors: Address) -> Score:
+        """The same composition with another line 1."""
+        return Score(conductors, self.name, self.sha1, self.size_bytes, self.part_size_bytes, self.part_sha1s)
 
     def _info_hash(self) -> bytes:
         """The SHA-1 of the bencoded info dictionary, without a copy of the SHA-1s of all parts."""

@@ -18,7 +18,6 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass, field
 
 from orchestra.bitfield import Bitfield
 
@@ -37,7 +36,6 @@ STALLED_S = 10.0
 """A part that was given to a peer which takes nothing for so long is for others as well."""
 
 
-@dataclass(slots=True)
 class _Account:
     """A peer that lives on offers. `offered`: not there yet; `kept`: there, and nowhere else.
 
@@ -45,14 +43,15 @@ class _Account:
     how many it may for the speed at which it takes them.
     """
 
-    offered: set[int] = field(default_factory=set)
-    kept: set[int] = field(default_factory=set)
-    passed_on: int = 0
-    credit: int = 0
-    ahead: int = 0
-    spare: int = 0
-    """What its credit grew by last."""
-    shown: set[int] = field(default_factory=set)
+    def __init__(self) -> None:
+        self.offered: set[int] = set()
+        self.kept: set[int] = set()
+        self.passed_on = 0
+        self.credit = 0
+        self.ahead = 0
+        self.spare = 0
+        """What its credit grew by last."""
+        self.shown: set[int] = set()
 
 
 class Sharer:

@@ -9,7 +9,6 @@ name blocks or parts become one list.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -104,7 +103,6 @@ class Cancels(NamedTuple):
     blocks: list[BlockSpan]
 
 
-@dataclass(slots=True)
 class Blocks:
     """A run of the composition's bytes without a gap: one or more `piece` messages in a row.
 
@@ -114,9 +112,12 @@ class Blocks:
     decoder grows it block by block before anybody else sees it.
     """
 
-    offset: int
-    length: int
-    views: list[memoryview]
+    __slots__ = ("length", "offset", "views")
+
+    def __init__(self, offset: int, length: int, views: list[memoryview]) -> None:
+        self.offset = offset
+        self.length = length
+        self.views = views
 
     def cut(self, start: int, length: int) -> list[memoryview]:
         """The `length` bytes from byte `start` of the run on."""

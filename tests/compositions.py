@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from netutils import Address
@@ -36,7 +36,7 @@ class Composition:
 
     def conducted_by(self, *conductors: Address) -> Composition:
         """The same composition with another line 1."""
-        return Composition(self.path, replace(self.score, conductors=conductors))
+        return Composition(self.path, self.score.conducted_by(*conductors))
 
     def write_orch(self, folder: Path, name: str = "") -> Path:
         """Write the .orch into `folder`; returns its path."""

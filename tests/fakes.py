@@ -21,7 +21,6 @@ from orchestra.bitfield import Bitfield
 from orchestra.decoder import Decoder
 from orchestra.geometry import Geometry
 from orchestra.peer import Peer
-from orchestra.rate import Rate
 from orchestra.score import Score
 from orchestra.shipment import Shipment
 from orchestra.wire import (
@@ -187,15 +186,10 @@ def link_of(peer: Peer) -> FakeLink:
 
 def make_peer(key: int, geometry: Geometry, *, have: Bitfield | None = None, host: str = "10.0.0.1") -> Peer:
     """A peer behind a FakeLink; by default it has everything."""
-    return Peer(
-        key,
-        host,
-        FakeLink(geometry.parts, geometry.part_size_bytes),
-        full_bitfield(geometry.parts) if have is None else have,
-        Rate(0.0),
-        Rate(0.0),
-        peer_id=b"-FA0000-" + b"%012d" % key,
-    )
+    link = FakeLink(geometry.parts, geometry.part_size_bytes)
+    peer = Peer(key, host, link, full_bitfield(geometry.parts) if have is None else have, 0.0)
+    peer.peer_id = b"-FA0000-" + b"%012d" % key
+    return peer
 
 
 def blocks_message(data: bytes, offset: int, length: int) -> Blocks:
@@ -220,7 +214,7 @@ def told(messages: Iterable[Message]) -> list[tuple[Any, ...]]:
                 single += [(type(message), *block) for block in blocks]
             case Suggestions(indices) | AllowedFast(indices):
                 single += [(type(message), index) for index in indices]
-            case Blocks(offset, length, views):
+            case Blocks(offset=offset, length=length, views=views):
                 data = b"".join(views)
                 assert len(data) == length
                 if single and single[-1][0] == "bytes" and single[-1][1] + len(single[-1][2]) == offset:

@@ -154,7 +154,7 @@ class Member:
 
     def _note(self, message: Any, now_s: float) -> None:
         match message:
-            case Received(key, messages):
+            case Received(key=key, messages=messages):
                 self._trace.note(now_s, self._number, key, len(messages))
             case BlocksSent(key, payload_bytes):
                 self._trace.note(now_s, self._number, -key, payload_bytes)

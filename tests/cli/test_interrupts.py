@@ -11,13 +11,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STAND_IN = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+STAND_IN = """
+import os, signal, sys
+os.kill(os.getpid(), signal.SIGINT)
+sys.path.remove(os.path.dirname(__file__))
+del sys.modules[__name__]
+import argparse
+"""
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """The signal comes when the program imports what it needs from elsewhere."""
-    (tmp_path / "bencode2.py").write_text(STAND_IN)
+    """The signal comes when the program imports what reads its command line."""
+    (tmp_path / "argparse.py").write_text(STAND_IN)
     return {**os.environ, "PYTHONPATH": str(tmp_path)}
 
 

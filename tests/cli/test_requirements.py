@@ -19,5 +19,5 @@ def test_without_the_requirements_one_line_says_what_to_do(program: str) -> None
     assert ended.returncode == 1
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()
-    assert "bencode2 is missing" in line
+    assert "progressbar is missing" in line
     assert "requirements.txt" in line

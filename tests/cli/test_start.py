@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LATE = {"secrets", "email", "http.client", "ssl", "progressbar", "orchestra.rehearse", "encodings.idna"}
+LATE = {
+    "secrets",
+    "email",
+    "http.client",
+    "ssl",
+    "inspect",
+    "progressbar",
+    "orchestra.rehearse",
+    "encodings.idna",
+}
 LOOK = "import sys, importlib; importlib.import_module(sys.argv[1]); print(*sorted(sys.modules))"
 
 

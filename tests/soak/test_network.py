@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,8 +79,7 @@ def test_a_swarm_finds_and_feeds_itself(
     over_v6 = conducted(composition, tmp_path, ipv6(0))
     over_v4 = over_v6
     if not ipv6_only:
-        again = replace(composition, score=replace(composition.score, conductors=((ipv4(0), PORT),)))
-        over_v4 = again.write_orch(tmp_path, "v4")
+        over_v4 = composition.conducted_by((ipv4(0), PORT)).write_orch(tmp_path, "v4")
     with Hosts(programs, 4, ipv6_only=ipv6_only) as hosts:
         hosts.start(0, "conductor", "--port", str(PORT)).wait_for_event("listening")
         seed(hosts, 1, over_v6, composition)

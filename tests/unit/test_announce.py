@@ -304,7 +304,7 @@ def test_what_is_no_member_in_a_list_is_dropped(oddity: object) -> None:
 
 
 @pytest.mark.parametrize(("body", "reason"), [
-    (b"", "the reply is not bencode: empty input"),
+    (b"", "the reply is not bencode: it ends too early"),
     (b"<html>", "the reply is not bencode: byte 0 begins nothing that could stand there"),
     (b"l" * 1000, "the reply is not bencode that we read: nested deeper than 100"),
     (b"i1e", "the reply is not a dictionary"),

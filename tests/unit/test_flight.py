@@ -20,8 +20,10 @@ def test_what_was_given_back_is_asked_for_again_before_what_is_new() -> None:
 def test_it_is_askable_while_there_is_something_that_nobody_owes_us() -> None:
     assert Flight(range(1), owner=1, unasked=0, end=4, waiting=4).askable
     assert Flight(range(1), owner=1, unasked=3, end=4, waiting=1).askable
-    assert Flight(range(1), owner=1, unasked=4, end=4, waiting=4, returned=[2]).askable
-    assert not Flight(range(1), owner=1, unasked=4, end=4, waiting=4).askable
+    flight = Flight(range(1), owner=1, unasked=4, end=4, waiting=4)
+    assert not flight.askable
+    flight.returned.append(2)
+    assert flight.askable
 
 
 def test_two_flights_of_the_same_parts_are_two_flights() -> None:

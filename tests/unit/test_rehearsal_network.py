@@ -267,7 +267,8 @@ def test_a_short_message_on_a_free_line_takes_a_packet_and_a_trip(network: Netwo
     packet_s = (PACKET_BYTES + len(INTERESTED)) / UP_BYTES_S
     heard_s, heard = other.told[-1]
     assert heard_s == pytest.approx(began_s + packet_s + LATENCY_S)
-    assert heard == Received(theirs.key, [Interested()], None)
+    assert isinstance(heard, Received)
+    assert (heard.key, heard.messages, heard.buffer) == (theirs.key, [Interested()], None)
 
 
 def test_what_is_said_to_one_at_one_moment_is_heard_as_one(network: Network) -> None:
@@ -276,7 +277,9 @@ def test_what_is_said_to_one_at_one_moment_is_heard_as_one(network: Network) -> 
     end.send(encode_haves([3]))
     one.send(end, INTERESTED)
     network.clock.run()
-    assert other.told[-1][1] == Received(theirs.key, [Haves([3]), Interested()], None)
+    heard = other.told[-1][1]
+    assert isinstance(heard, Received)
+    assert (heard.key, heard.messages, heard.buffer) == (theirs.key, [Haves([3]), Interested()], None)
     assert network.speech.messages(encode_haves([3])) == [Haves([3])], "others hear what was said to all"
 
 

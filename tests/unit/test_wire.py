@@ -106,6 +106,7 @@ TABLE: list[tuple[Any, bytes, bytes | None]] = [
     (Extended(0, b"de"), b"\0\0\0\4\x14\0de", encode_extended(0, b"de")),
     (Extended(3, b""), b"\0\0\0\2\x14\3", encode_extended(3, b"")),
 ]
+NAMES = [f"{type(row[0]).__name__} {number}" for number, row in enumerate(TABLE)]
 
 
 def fresh_decoder() -> Decoder:
@@ -135,25 +136,27 @@ def decode_cut(chunks: Iterable[bytes]) -> list[Message]:
 # Exact bytes
 
 
-@pytest.mark.parametrize(("message", "data", "encoded"), TABLE, ids=[str(row[0])[:40] for row in TABLE])
+@pytest.mark.parametrize(("message", "data", "encoded"), TABLE, ids=NAMES)
 def test_each_message_has_exactly_these_bytes(message: Message, data: bytes, encoded: bytes | None) -> None:
-    assert decode_all(data) == [message]
+    assert told(decode_all(data)) == told([message])
     if encoded is not None:
         assert encoded == data
 
 
-@pytest.mark.parametrize(("message", "data", "_encoded"), TABLE, ids=[str(row[0])[:40] for row in TABLE])
+@pytest.mark.parametrize(("message", "data", "_encoded"), TABLE, ids=NAMES)
 def test_each_message_may_come_byte_by_byte(message: Message, data: bytes, _encoded: bytes | None) -> None:
     chunks = [data[place : place + 1] for place in range(len(data))]
     assert told(decode_cut(chunks)) == told([message])
 
 
-@pytest.mark.parametrize(("message", "data", "_encoded"), TABLE, ids=[str(row[0])[:40] for row in TABLE])
+@pytest.mark.parametrize(("message", "data", "_encoded"), TABLE, ids=NAMES)
 def test_bytes_behind_the_end_are_not_looked_at(
     message: Message, data: bytes, _encoded: bytes | None
 ) -> None:
     buffer = memoryview(data + b"\xff" * 40)
-    assert fresh_decoder().decode(buffer, len(data)) == ([message], len(data))
+    messages, used = fresh_decoder().decode(buffer, len(data))
+    assert told(messages) == told([message])
+    assert used == len(data)
 
 
 def test_a_keep_alive_is_used_up_without_a_message() -> None:
