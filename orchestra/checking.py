@@ -17,7 +17,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from orchestra import memory
-from orchestra.hashing import PartHasher
+from orchestra.parthash import PartHasher
 from orchestra.positioned import read_at
 from orchestra.regular import open_regular
 from orchestra.score import Score

@@ -110,6 +110,7 @@ class Program:
             raise AssertionError(f"{self.name} has not ended in {timeout_s} s\n{self.story()}") from None
         for reader in self._readers:
             reader.join(timeout_s)
+            assert not reader.is_alive(), f"somebody holds on to the output of {self.name}, which has ended"
         if "--json" in self.command:
             assert not self.noise, f"not an event, on stdout with --json\n{self.story()}"
         return code

@@ -392,12 +392,15 @@ def test_without_arguments_it_shows_how_to_use_it(programs: Programs, folder: Pa
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_middle_ends_it_at_once_and_leaves_no_file(
-    programs: Programs, folder: Path, signum: int
+@pytest.mark.parametrize("part_size", ["1G", "1M"])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGKILL", None)])
+def test_a_signal_in_the_middle_ends_it_and_who_helps_at_once_and_leaves_no_file(
+    programs: Programs, folder: Path, signum: int, part_size: str
 ) -> None:
-    make_hole(folder, 4096 * GIB)
-    program = programs.start("composer", "hole", CONDUCTOR, "1G", "--torrent", "-v", json=False, cwd=folder)
+    make_hole(folder, 1024 * GIB)
+    program = programs.start(
+        "composer", "hole", CONDUCTOR, part_size, "--torrent", "-v", json=False, cwd=folder
+    )
     program.wait_for_stderr("hashing hole: ")
     program.signal(signum)
     assert program.wait() == -signum

@@ -158,8 +158,8 @@ def test_a_bug_in_a_thread_of_the_conductor_ends_it(programs: Programs, tmp_path
     assert_it_was_said(conductor.stderr, programs.log_dir, "conductor")
 
 
-@pytest.mark.parametrize("target", ["orchestra.hashing:PartHasher.update", "orchestra.hashing:_hash_span"])
-def test_a_bug_in_a_thread_of_the_composer_ends_it_and_leaves_no_file(
+@pytest.mark.parametrize("target", ["orchestra.parthash:PartHasher.update", "orchestra.hashing:_Parts.give"])
+def test_a_bug_in_the_composer_ends_it_and_leaves_no_file(
     programs: Programs, composition: Composition, tmp_path: Path, target: str
 ) -> None:
     out = tmp_path / "x.orch"

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import hashlib
 import random
-import threading
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import hashing, positioned
-from orchestra.hashing import FileHashes, PartHasher, hash_file
+from orchestra import hashing, parthash, positioned
+from orchestra.hashhelper import HelperGoneError
+from orchestra.hashing import FileHashes, hash_file
+from orchestra.parthash import FileParts, PartHasher
 from orchestra.regular import open_regular
 
 KIB = 1024
@@ -30,10 +32,37 @@ def ignore(_done_bytes: int) -> None:
 @pytest.fixture
 def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that small files are of many spans, and these of many reads."""
-    monkeypatch.setattr(hashing, "_WHOLE_READ_BYTES", 300)
-    monkeypatch.setattr(hashing, "_FEWER_READS_BYTES", 400)
-    monkeypatch.setattr(hashing, "_PARTS_READ_BYTES", 200)
+    monkeypatch.setattr(hashing, "_READ_BYTES", 300)
     monkeypatch.setattr(hashing, "_SPAN_BYTES", 1000)
+    monkeypatch.setattr(hashing, "_APART_BYTES", 3000)
+    monkeypatch.setattr(parthash, "_READ_BYTES", 200)
+
+
+class Answering:
+    """A helper that answers when told to, or dies: a word for each look at it, the last for all others."""
+
+    def __init__(self, words: str, fd: int, part_size_bytes: int) -> None:
+        self._words = words
+        self._parts = FileParts(fd, part_size_bytes)
+        self._asked: list[range] = []
+        self.given: list[range] = []
+        self.has_ended = False
+
+    def give(self, span: range) -> None:
+        self._asked.append(span)
+        self.given.append(span)
+
+    def take(self, *, wait: bool) -> bytes | None:
+        word, self._words = self._words[0], self._words[1:] or self._words[0]
+        if word == "x":
+            raise HelperGoneError
+        if word == "-" and not wait:
+            return None
+        return self._parts.digests(self._asked.pop(0))
+
+    def end(self) -> None:
+        assert not self.has_ended
+        self.has_ended = True
 
 
 @pytest.mark.parametrize("part_size_bytes", [1, 7, 100, 999, 1000, 1001, 2500, 16384, 10**6])
@@ -91,7 +120,8 @@ def test_progress_grows_to_the_size_and_comes_from_the_calling_thread(
     seen: list[int] = []
     with open_regular(path) as file:
         hash_file(file, 10_500, 100, on_progress=seen.append)
-    assert seen == [*range(1000, 10_001, 1000), 10_500]
+    assert seen[-1] == 10_500
+    assert all(before < after <= before + 300 for before, after in pairwise([0, *seen]))
 
 
 def test_a_file_that_grew_is_read_to_the_size_that_was_asked_for(tmp_path: Path) -> None:
@@ -126,47 +156,38 @@ def test_short_reads_are_put_together(tmp_path: Path, monkeypatch: pytest.Monkey
         assert hash_file(file, len(data), 256, on_progress=ignore) == plain_hashes(data, 256)
 
 
-def failing_reads(monkeypatch: pytest.MonkeyPatch, thread: str, at: int) -> None:
-    """Reading fails in this thread, from that byte on."""
-    read_up_to = positioned.read_up_to
-
-    def fail(fd: int, view: memoryview, offset: int) -> int:
-        if threading.current_thread().name == thread and offset >= at:
-            raise OSError(5, "Input/output error")
-        return read_up_to(fd, view, offset)
-
-    monkeypatch.setattr(hashing, "read_up_to", fail)
-
-
-@pytest.mark.parametrize("thread", ["MainThread", "hash-parts"])
 @pytest.mark.parametrize("at", [0, 4000, 9000])
 @pytest.mark.usefixtures("small_buffers")
-def test_a_read_error_is_raised_when_the_thread_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thread: str, at: int
-) -> None:
+def test_a_read_error_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     path = tmp_path / "x"
     path.write_bytes(bytes(9500))
-    failing_reads(monkeypatch, thread, at)
+
+    def fail(fd: int, view: memoryview, offset: int) -> int:
+        if offset >= at:
+            raise OSError(5, "Input/output error")
+        return positioned.read_up_to(fd, view, offset)
+
+    monkeypatch.setattr(hashing, "read_up_to", fail)
     with open_regular(path) as file, pytest.raises(OSError, match="Input/output error"):
         hash_file(file, 9500, 16, on_progress=ignore)  # conftest looks for threads left running
 
 
-@pytest.mark.parametrize("thread", ["MainThread", "hash-parts"])
+@pytest.mark.parametrize("seen_bytes", [2400, 2000])
 @pytest.mark.usefixtures("small_buffers")
-def test_a_file_that_shrinks_for_one_of_the_two_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thread: str
+def test_a_file_that_shrinks_for_one_of_the_two_hashes_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen_bytes: int
 ) -> None:
     path = tmp_path / "x"
     path.write_bytes(bytes(2500))
-    read_up_to = positioned.read_up_to
 
-    def shrunk(fd: int, view: memoryview, offset: int) -> int:
-        here = threading.current_thread().name == thread
-        return read_up_to(fd, view[: max(0, 2400 - offset)] if here else view, offset)
+    def shrunk(fd: int, views: list[memoryview], offset: int) -> None:
+        if offset + len(views[0]) > seen_bytes:
+            raise EOFError
+        positioned.read_at(fd, views, offset)
 
-    monkeypatch.setattr(hashing, "read_up_to", shrunk)
+    monkeypatch.setattr(parthash, "read_at", shrunk)
     with open_regular(path) as file:
-        assert hash_file(file, 2500, 16, on_progress=ignore).size_bytes == 2400
+        assert hash_file(file, 2500, 16, on_progress=ignore).size_bytes < 2500
 
 
 @pytest.mark.usefixtures("small_buffers")
@@ -194,23 +215,44 @@ def test_what_the_progress_callback_raises_ends_the_work(tmp_path: Path) -> None
     assert len(seen) == 7
 
 
-@pytest.mark.parametrize("failing_update", [1, 3, 20])
+# The helper
+
+
+@pytest.mark.parametrize("words", ["a", "-", "x", "ax", "-x", "--x", "a-", "aaa-x", "-a-aa--a", "a--ax"])
+@pytest.mark.parametrize("part_size_bytes", [100, 300, 1000, 1001, 2900, 20_000])
 @pytest.mark.usefixtures("small_buffers")
-def test_what_a_hashing_thread_raises_is_raised_to_the_caller(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_update: int
+def test_whatever_the_helper_does_all_parts_are_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part_size_bytes: int, words: str
 ) -> None:
+    data = random.Random(4).randbytes(23_456)
     path = tmp_path / "x"
-    path.write_bytes(bytes(20_000))
-    updates: list[int] = []
+    path.write_bytes(data)
+    helpers: list[Answering] = []
 
-    def fail(self: PartHasher, buffer: memoryview) -> None:
-        updates.append(len(buffer))
-        if len(updates) == failing_update:
-            raise MemoryError("no more")
+    def make(fd: int, size_bytes: int) -> Answering:
+        helpers.append(Answering(words, fd, size_bytes))
+        return helpers[-1]
 
-    monkeypatch.setattr(PartHasher, "update", fail)
-    with open_regular(path) as file, pytest.raises(MemoryError, match="no more"):
-        hash_file(file, 20_000, 16, on_progress=ignore)
+    monkeypatch.setattr(hashing, "make_helper", make)
+    with open_regular(path) as file:
+        hashes = hash_file(file, len(data), part_size_bytes, on_progress=ignore)
+    assert hashes == plain_hashes(data, part_size_bytes)
+    (helper,) = helpers
+    assert helper.has_ended
+    if words == "a" or (words == "-" and part_size_bytes > 1000):
+        # It is quick enough, or we wait: parts larger than a span are never ours.
+        assert len(helper.given) == -(-len(data) // (max(1, 1000 // part_size_bytes) * part_size_bytes))
+    if words == "-" and part_size_bytes == 100:
+        assert helper.given == [range(1000), range(1000, 2000), range(2000, 3000)]
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_a_file_of_one_span_needs_no_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(hashing, "make_helper")
+    path = tmp_path / "x"
+    path.write_bytes(bytes(1000))
+    with open_regular(path) as file:
+        assert hash_file(file, 1000, 100, on_progress=ignore) == plain_hashes(bytes(1000), 100)
 
 
 @given(st.binary(max_size=300), st.integers(1, 40), st.lists(st.integers(0, 90), max_size=12))

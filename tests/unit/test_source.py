@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    for size in ("_WHOLE_READ_BYTES", "_FEWER_READS_BYTES", "_PARTS_READ_BYTES", "_SPAN_BYTES"):
+    for size in ("_READ_BYTES", "_SPAN_BYTES"):
         monkeypatch.setattr(hashing, size, 1000)
 
 
