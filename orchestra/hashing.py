@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from orchestra.hashhelper import Helper, HelperGoneError, make_helper
-from orchestra.parthash import FileParts
+from orchestra.parthash import FileParts, PartHasher
 from orchestra.positioned import read_up_to
 
 _READ_BYTES = 1 << 20
@@ -51,23 +51,25 @@ def hash_file(
     memory = memoryview(bytearray(_READ_BYTES))
     span_bytes = max(1, _SPAN_BYTES // part_size_bytes) * part_size_bytes
     helper = make_helper(fd, part_size_bytes) if size_bytes > span_bytes else None
-    parts = _Parts(FileParts(fd, part_size_bytes), helper, span_bytes)
+    parts = _Parts(helper, FileParts(fd, part_size_bytes), span_bytes)
     read_bytes = 0
     try:
         while read_bytes < size_bytes:
             span = range(read_bytes, min(read_bytes + span_bytes, size_bytes))
-            is_given = parts.give(span)
+            ours = None if parts.give(span) else PartHasher(part_size_bytes)
             for start in range(span.start, span.stop, len(memory)):
                 view = memory[: span.stop - start]
                 length = read_up_to(fd, view, start)
                 whole.update(view[:length])
+                if ours is not None:
+                    ours.update(view[:length])
                 read_bytes += length
                 on_progress(read_bytes)
                 if length < len(view):
                     size_bytes = read_bytes
                     break
-            if not is_given:
-                parts.hash(range(span.start, read_bytes))
+            if ours is not None:
+                parts.put(span.start, ours.digests())
         part_sha1s = parts.all(size_bytes)
     finally:
         parts.end()
@@ -77,14 +79,15 @@ def hash_file(
 
 
 class _Parts:
-    """The SHA-1s of all parts: a helper's, where there is one, and `ours` of what it has no time for.
+    """The SHA-1s of all parts: a helper's, where there is one, and those that are `put` here.
 
     A span begins where a part does, and has `span_bytes` but at the end of the file.
+    `looker` finds out what the helper was given and does not answer.
     """
 
-    def __init__(self, ours: FileParts, helper: Helper | None, span_bytes: int) -> None:
-        self._ours = ours
+    def __init__(self, helper: Helper | None, looker: FileParts, span_bytes: int) -> None:
         self._helper = helper
+        self._looker = looker
         self._given: deque[range] = deque()
         self._most_given = max(1, _APART_BYTES // span_bytes)
         self._waits = span_bytes > _SPAN_BYTES
@@ -104,12 +107,9 @@ class _Parts:
         self._given.append(span)
         return True
 
-    def hash(self, span: range) -> None:
-        """Find out those of `span` here."""
-        try:
-            self._digests[span.start] = self._ours.digests(span)
-        except EOFError:
-            self.end_bytes = min(self.end_bytes, span.start)
+    def put(self, start: int, digests: bytes) -> None:
+        """Those of the span that begins there."""
+        self._digests[start] = digests
 
     def all(self, end_bytes: int) -> bytes:
         """Those of the whole file, which ends there."""
@@ -125,16 +125,24 @@ class _Parts:
             self._helper = None
 
     def _take(self, *, wait: bool) -> bool:
-        """Take the helper's oldest answer; False where it is not there."""
+        """Take the helper's oldest answer; False where there is none."""
         assert self._helper is not None
         try:
             digests = self._helper.take(wait=wait)
         except HelperGoneError:
             self.end()
-            while self._given:
-                self.hash(self._given.popleft())
+            self._look()
             return False
         if digests is None:
             return False
-        self._digests[self._given.popleft().start] = digests
+        self.put(self._given.popleft().start, digests)
         return True
+
+    def _look(self) -> None:
+        """The helper owes what it was given."""
+        while self._given:
+            span = self._given.popleft()
+            try:
+                self.put(span.start, self._looker.digests(span))
+            except EOFError:
+                self.end_bytes = min(self.end_bytes, span.start)

@@ -392,12 +392,12 @@ def test_without_arguments_it_shows_how_to_use_it(programs: Programs, folder: Pa
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
-@pytest.mark.parametrize("part_size", ["1G", "1M"])
+@pytest.mark.parametrize(("size_bytes", "part_size"), [(1024 * GIB, "1G"), (32 * GIB, "32K")])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGKILL", None)])
 def test_a_signal_in_the_middle_ends_it_and_who_helps_at_once_and_leaves_no_file(
-    programs: Programs, folder: Path, signum: int, part_size: str
+    programs: Programs, folder: Path, signum: int, size_bytes: int, part_size: str
 ) -> None:
-    make_hole(folder, 1024 * GIB)
+    make_hole(folder, size_bytes)
     program = programs.start(
         "composer", "hole", CONDUCTOR, part_size, "--torrent", "-v", json=False, cwd=folder
     )

@@ -172,12 +172,16 @@ class TestProcess:
             helper.give(range(hours_bytes))
             helper.end()
 
-    def test_it_is_made_where_there_is_no_other_thread(
+    def test_it_is_made_where_parts_are_small_and_there_is_no_other_thread(
         self, file: io.FileIO, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for threads, kind in ((1, ProcessHelper), (2, ThreadHelper)):
+        for threads, part_size_bytes, kind in (
+            (1, PART, ProcessHelper),
+            (2, PART, ThreadHelper),
+            (1, 65_536, ThreadHelper),
+        ):
             monkeypatch.setattr(threading, "active_count", lambda threads=threads: threads)
-            helper = make_helper(file.fileno(), PART)
+            helper = make_helper(file.fileno(), part_size_bytes)
             helper.end()
             assert type(helper) is kind
 
