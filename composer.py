@@ -12,7 +12,6 @@ from orchestra import start
 if __name__ == "__main__":
     start.begin()
 
-import sys
 import unicodedata
 from argparse import Namespace
 from contextlib import ExitStack
@@ -185,4 +184,4 @@ def give_hints(score: Score, arguments: Namespace, console: Console) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

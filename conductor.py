@@ -19,7 +19,6 @@ import contextlib
 import errno
 import queue
 import socket
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -188,4 +187,4 @@ def _wait_for_end(inbox: queue.SimpleQueue[Any]) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(make_parser(), perform))
+    cli.leave(cli.run(make_parser(), perform))

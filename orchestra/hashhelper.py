@@ -23,7 +23,7 @@ from queue import Empty, SimpleQueue
 from typing import NoReturn, Protocol
 
 from orchestra.parthash import SHA1_BYTES, FileParts
-from orchestra.worker import ThreadCrashed, Worker
+from orchestra.worker import ThreadCrashed, Worker, start_thread
 
 _SPAN = struct.Struct("=QQ")
 _RECEIVE_BYTES = 64 * 1024
@@ -51,25 +51,27 @@ class Helper(Protocol):
         """End it, and wait for that."""
 
 
-def make_helper(fd: int, part_size_bytes: int) -> Helper:
-    """A helper for the file that is open as `fd`."""
+def make_helper(fd: int, part_size_bytes: int) -> Helper | None:
+    """A helper for the file that is open as `fd`; None where the system has none to spare."""
     # What other threads hold while a process divides is held for ever in the new one: there must not be any.
     may_divide = sys.platform == "linux" and threading.active_count() == 1
     if may_divide and part_size_bytes < _SMALL_PART_BYTES:
         with contextlib.suppress(OSError):
             return ProcessHelper(fd, part_size_bytes)
-    return ThreadHelper(fd, part_size_bytes)
+    with contextlib.suppress(OSError):
+        return ThreadHelper(fd, part_size_bytes)
+    return None
 
 
 class ThreadHelper(Worker):
-    """A helper beside us."""
+    """A helper beside us. Raises OSError where none can be had."""
 
     def __init__(self, fd: int, part_size_bytes: int) -> None:
         self._answers: SimpleQueue[object] = SimpleQueue()
         super().__init__("hash-parts", self._answers.put)
         self._parts = FileParts(fd, part_size_bytes)
         self._spans: SimpleQueue[range | None] = SimpleQueue()
-        self.start()
+        start_thread(self)
 
     def work(self) -> None:
         """Answer until there is nothing more to answer."""
@@ -106,13 +108,14 @@ class ProcessHelper:
         self._part_size_bytes = part_size_bytes
         self._owed_bytes: deque[int] = deque()
         self._answer = bytearray()
+        parts = FileParts(fd, part_size_bytes)
         self._line, theirs = socket.socketpair()
         # It never hears of a signal, which would end it with the program's words. It ends when we do.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                _serve(theirs, self._line, FileParts(fd, part_size_bytes))
+                _serve(theirs, self._line, parts)
         except OSError:
             self._line.close()
             raise

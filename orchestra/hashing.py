@@ -50,10 +50,11 @@ def hash_file(
     whole = hashlib.sha1(usedforsecurity=False)
     memory = memoryview(bytearray(_READ_BYTES))
     span_bytes = max(1, _SPAN_BYTES // part_size_bytes) * part_size_bytes
-    helper = make_helper(fd, part_size_bytes) if size_bytes > span_bytes else None
-    parts = _Parts(helper, FileParts(fd, part_size_bytes), span_bytes)
+    parts = _Parts(FileParts(fd, part_size_bytes), span_bytes)
     read_bytes = 0
     try:
+        if size_bytes > span_bytes:
+            parts.helper = make_helper(fd, part_size_bytes)
         while read_bytes < size_bytes:
             span = range(read_bytes, min(read_bytes + span_bytes, size_bytes))
             ours = None if parts.give(span) else PartHasher(part_size_bytes)
@@ -79,14 +80,14 @@ def hash_file(
 
 
 class _Parts:
-    """The SHA-1s of all parts: a helper's, where there is one, and those that are `put` here.
+    """The SHA-1s of all parts: those of `helper`, once there is one, and those that are `put` here.
 
     A span begins where a part does, and has `span_bytes` but at the end of the file.
     `looker` finds out what the helper was given and does not answer.
     """
 
-    def __init__(self, helper: Helper | None, looker: FileParts, span_bytes: int) -> None:
-        self._helper = helper
+    def __init__(self, looker: FileParts, span_bytes: int) -> None:
+        self.helper: Helper | None = None
         self._looker = looker
         self._given: deque[range] = deque()
         self._most_given = max(1, _APART_BYTES // span_bytes)
@@ -101,9 +102,9 @@ class _Parts:
         """Let the helper have `span`; False when it has enough to do."""
         while self._given and self._take(wait=self._waits and len(self._given) == self._most_given):
             pass
-        if self._helper is None or len(self._given) == self._most_given:
+        if self.helper is None or len(self._given) == self._most_given:
             return False
-        self._helper.give(span)
+        self.helper.give(span)
         self._given.append(span)
         return True
 
@@ -120,15 +121,15 @@ class _Parts:
 
     def end(self) -> None:
         """The helper ends, if it has not."""
-        if self._helper is not None:
-            self._helper.end()
-            self._helper = None
+        if self.helper is not None:
+            self.helper.end()
+            self.helper = None
 
     def _take(self, *, wait: bool) -> bool:
         """Take the helper's oldest answer; False where there is none."""
-        assert self._helper is not None
+        assert self.helper is not None
         try:
-            digests = self._helper.take(wait=wait)
+            digests = self.helper.take(wait=wait)
         except HelperGoneError:
             self.end()
             self._look()

@@ -40,7 +40,7 @@ def look(parser, argv):
     during.append(gc.isenabled() and gc.get_freeze_count() > 1000)
     return parse(parser, argv)
 
-cli.Parser.parse = look
+cli.Parser.parse, cli.leave = look, sys.exit
 sys.argv = sys.argv[1:]
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")

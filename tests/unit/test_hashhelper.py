@@ -182,8 +182,20 @@ class TestProcess:
         ):
             monkeypatch.setattr(threading, "active_count", lambda threads=threads: threads)
             helper = make_helper(file.fileno(), part_size_bytes)
+            assert isinstance(helper, kind)
             helper.end()
-            assert type(helper) is kind
+
+    def test_what_it_lacks_to_begin_with_is_the_callers_trouble(
+        self, file: io.FileIO, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise MemoryError
+
+        ours = os.getpid()
+        monkeypatch.setattr(hashhelper, "FileParts", fail)
+        with pytest.raises(MemoryError):
+            ProcessHelper(file.fileno(), PART)
+        assert os.getpid() == ours
 
     def test_where_no_process_can_be_had_a_thread_does_it(
         self, file: io.FileIO, monkeypatch: pytest.MonkeyPatch
@@ -194,8 +206,24 @@ class TestProcess:
         monkeypatch.setattr(os, "fork", fail)
         monkeypatch.setattr(threading, "active_count", lambda: 1)
         helper = make_helper(file.fileno(), PART)
+        assert isinstance(helper, ThreadHelper)
         helper.end()
-        assert type(helper) is ThreadHelper
+
+
+def test_where_nobody_can_help_a_file_is_hashed_alone(
+    file: io.FileIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    monkeypatch.setattr(hashing, "_SPAN_BYTES", 5000)
+    assert make_helper(file.fileno(), 65_536) is None
+    hashes = hash_file(file, len(DATA), 65_536, on_progress=lambda _: None)
+    assert hashes.sha1 == hashlib.sha1(DATA).digest()
+    assert hashes.part_sha1s == b"".join(
+        hashlib.sha1(DATA[start : start + 65_536]).digest() for start in (0, 65_536)
+    )
 
 
 def test_a_file_is_hashed_right_with_either(
