@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import json as json_text
 import os
 import sys
 import threading
@@ -69,7 +68,9 @@ class Console:
     def event(self, name: str, /, **fields: object) -> None:
         """With --json: one object on a line of its own, `event` first, flushed at once. Else nothing."""
         if self.json:
-            self._out(json_text.dumps({"event": name, **fields}, allow_nan=False))
+            import json  # noqa: PLC0415 - a millisecond that people never need
+
+            self._out(json.dumps({"event": name, **fields}, allow_nan=False))
 
     def say(self, text: str) -> None:
         """A line for people on stdout. Nothing with --json or -q."""

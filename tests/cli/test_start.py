@@ -16,6 +16,7 @@ LATE = {
     "http.client",
     "ssl",
     "inspect",
+    "json",
     "progressbar",
     "orchestra.rehearse",
     "encodings.idna",
