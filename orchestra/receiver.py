@@ -44,9 +44,11 @@ FEW_CONNECTIONS = 4
 ROUNDS_AT_ONCE = 12
 REST_S = 0.02
 """Who has more connections than a few hears them so often in a row, and then rests so long each time, unless
-one is in a hurry: what many say meanwhile wakes the others once, and not each time."""
-HURRIED_REQUESTS = 64
-"""Who asks for so many blocks at once is in a hurry: slow ones ask for a second's worth at the most."""
+much moves: what many say meanwhile wakes the others once, and not each time."""
+HASTE_BYTES_S = 32 << 20
+HASTE_S = 0.05
+"""So much moves while it goes on so for so long: what the system holds of a connection can be less than what
+comes in during a rest, and what was asked ahead of us less than what leaves."""
 MAX_TALK_BYTES = 4 << 20
 """What a peer may say in a row that is not blocks. A bitfield of a million parts is 128 KiB."""
 TALK_BYTES_S = 2 << 20
@@ -82,8 +84,8 @@ class Intake:
         """How many messages there is to be room for: more where blocks come, and come fast."""
         self.floods = True
         """Whether FLOOD_BYTES more are worth waiting for: not where less than that is asked for at a time."""
-        self.hurries = False
-        """Whether much came, or was asked for, when it was heard last."""
+        self.moved_bytes = 0
+        """What came when it was heard last, and what was asked for."""
 
     @property
     def missing_bytes(self) -> int:
@@ -119,9 +121,8 @@ class Intake:
             self.slots = TRICKLE_SLOTS
         else:
             self.slots = SLOTS
-        self.hurries = self.slots == SLOTS or any(
-            isinstance(message, Requests) and len(message.blocks) >= HURRIED_REQUESTS for message in messages
-        )
+        asked = sum([len(message.blocks) for message in messages if isinstance(message, Requests)])
+        self.moved_bytes = got + asked * BLOCK_BYTES
         return messages, filled - len(self.rest)
 
     @property
@@ -156,6 +157,24 @@ class Gathering:
             yield intake
 
 
+class Haste:
+    """Whether so much moves that a rest would slow it down: HASTE_BYTES_S, in these HASTE_S or the last."""
+
+    def __init__(self) -> None:
+        self.moved_bytes = 0
+        """Added to by whoever moves something."""
+        self._since_s = 0.0
+        self._was_on = False
+
+    def is_on(self, now_s: float) -> bool:
+        """Whether it is, `now_s`."""
+        elapsed_s = now_s - self._since_s
+        if elapsed_s >= HASTE_S:
+            self._was_on = self.moved_bytes >= HASTE_BYTES_S * elapsed_s
+            self._since_s, self.moved_bytes = now_s, 0
+        return self._was_on or self.moved_bytes >= HASTE_BYTES_S * HASTE_S
+
+
 class Receiver(Worker):
     """Hears all connections that it is given; ends after Stop, with the last of them.
 
@@ -178,6 +197,9 @@ class Receiver(Worker):
             SLOTS: Gathering(FLOOD_BYTES, FLOOD_S),
         }
         self._rounds = Patience(ROUNDS_AT_ONCE, 1 / REST_S)
+        self._haste = Haste()
+        self._rests = False
+        """Whether it rests when it was woken too often."""
         self._heard: list[Received] = []
         """What is not reported yet; nothing here has a landing that others wait for."""
         self._stopping = self._ended = False
@@ -212,27 +234,23 @@ class Receiver(Worker):
             # The bell is always there.
             if self._stopping and len(self._selector.get_map()) == 1:
                 return
-            hurry = False
             for key, _ in self._selector.select(patience_s):
                 if key.fileobj is self._bell:
                     self._bell.hush()
                 else:
                     self._receive(key.data)
-                    hurry = hurry or key.data.hurries
             self._take_in()
             self._tell()
-            if not hurry:
-                self._rest()
+            self._rest()
 
     def _rest(self) -> None:
-        """After a round in which nobody hurries: wait a moment, where there are many and it goes on so."""
-        if self._hears_many and not self._rounds.lasts(1, time.monotonic()):
-            time.sleep(REST_S)
-
-    @property
-    def _hears_many(self) -> bool:
+        """After a round: wait a moment, where there are many of whom little comes, and it goes on so."""
+        now_s = time.monotonic()
         # The bell is always there.
-        return len(self._selector.get_map()) > 1 + FEW_CONNECTIONS
+        hears_many = len(self._selector.get_map()) > 1 + FEW_CONNECTIONS
+        self._rests = hears_many and not self._haste.is_on(now_s)
+        if self._rests and not self._rounds.lasts(1, now_s):
+            time.sleep(REST_S)
 
     def _take_in(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -269,11 +287,10 @@ class Receiver(Worker):
         try:
             with contextlib.suppress(BlockingIOError):
                 self._hear(intake)
+                self._haste.moved_bytes += intake.moved_bytes
             # Wait for the rest of a block, or a few of them while they come, not for each packet of it.
-            gathering = self._gatherings.get(intake.slots)
-            if intake.slots == TRICKLE_SLOTS and self._hears_many:
-                # They come while it rests.
-                gathering = None
+            # Where it rests they come meanwhile.
+            gathering = None if self._rests else self._gatherings.get(intake.slots)
             worth_it = intake.arrival.can_gather and (intake.floods or intake.slots != SLOTS)
             if gathering is not None and worth_it:
                 intake.arrival.ask_for(intake.missing_bytes + gathering.more_bytes)

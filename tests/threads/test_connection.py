@@ -32,10 +32,11 @@ from orchestra.receiver import (
     FLOOD_BYTES,
     FLOOD_S,
     GATHER_S,
-    HURRIED_REQUESTS,
+    HASTE_S,
     REST_S,
     ROUNDS_AT_ONCE,
     TRICKLE_SLOTS,
+    Haste,
     Intake,
     Receiver,
 )
@@ -506,43 +507,73 @@ def test_who_hears_many_rests_when_it_was_woken_often(
     assert len(rests_s) == 3
 
 
+def test_while_much_moves_it_does_not_rest(
+    crowd: tuple[Receiver, list[Intake]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver, intakes = crowd
+    receiver._begin(intakes[-1])
+    now_s = 100.0
+    rests_s: list[float] = []
+    monkeypatch.setattr(
+        receiver_module, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=rests_s.append)
+    )
+
+    def rounds(rounds_s: float, moved_bytes: int, count: int) -> int:
+        nonlocal now_s
+        rests_s.clear()
+        for _ in range(count):
+            now_s += rounds_s
+            receiver._haste.moved_bytes += moved_bytes
+            receiver._rest()
+        return len(rests_s)
+
+    assert rounds(0.001, 100, 200) > 150
+    # It goes on: whatever is said beside it does not slow it down.
+    rounds(0.001, 64 << 10, int(1000 * HASTE_S))
+    assert rounds(0.001, 64 << 10, 200) == 0
+    assert rounds(0.010, 1 << 20, 200) == 0
+    assert rounds(0.001, 16 << 10, int(2000 * HASTE_S)) <= 1000 * HASTE_S
+    assert rounds(0.001, 16 << 10, 200) > 150
+    assert rounds(0.001, 4 << 20, 20) == 0, "at once, where it is much"
+
+
 @pytest.mark.parametrize(
-    ("said", "hurries"),
+    ("said", "moved_bytes"),
     [
-        (encode_haves([1, 2, 3]), False),
-        (encode_requests([(0, 0, BLOCK_BYTES)]) * (HURRIED_REQUESTS - 1), False),
-        (encode_requests([(0, 0, BLOCK_BYTES)]) * HURRIED_REQUESTS, True),
-        (b"".join(piece(number) for number in range(2)), False),
-        (b"".join(piece(number) for number in range(4)), True),
+        (encode_haves([1, 2, 3]), 27),
+        (encode_requests([(0, 0, BLOCK_BYTES), (0, BLOCK_BYTES, BLOCK_BYTES)]), 34 + 2 * BLOCK_BYTES),
+        (piece(0) + piece(1), 2 * MESSAGE_BYTES),
     ],
-    ids=["haves", "some requests", "many requests", "some blocks", "many blocks"],
+    ids=["haves", "requests", "blocks"],
 )
-def test_who_brings_much_or_asks_for_much_hurries(said: bytes, hurries: bool) -> None:
+def test_what_comes_and_what_is_asked_for_moves(desk: Desk, said: bytes, moved_bytes: int) -> None:
+    receiver = Receiver(desk.reports)
     ours, theirs = loopback_pair()
     with ours, theirs:
         intake = Intake(KEY, ours, Decoder(PARTS, PART_BYTES, fast=False), Whoever())
         intake.slots = SLOTS
-        landing = Pool(1, Landing).take()
-        for _ in range(2):
+        theirs.sendall(said)
+        assert len(ours.recv(len(said), socket.MSG_PEEK | socket.MSG_WAITALL)) == len(said)
+        for times in (1, 2):
+            receiver._receive(intake)
+            assert receiver._haste.moved_bytes == times * moved_bytes
             theirs.sendall(said)
             assert len(ours.recv(len(said), socket.MSG_PEEK | socket.MSG_WAITALL)) == len(said)
-            intake.receive_into(landing)
-        assert intake.hurries is hurries
+    receiver.close()
 
 
 @pytest.mark.skipif(not Arrival.can_gather, reason="the system cannot be told")
-def test_in_a_crowd_few_blocks_are_not_waited_for_but_many_are(
-    crowd: tuple[Receiver, list[Intake]],
-) -> None:
+def test_where_it_rests_more_blocks_are_not_waited_for(crowd: tuple[Receiver, list[Intake]]) -> None:
     receiver, intakes = crowd
-    intakes[0].slots, intakes[1].slots = TRICKLE_SLOTS, SLOTS
-    for few in (True, False):
-        for intake in intakes[:2]:
+    receiver._begin(intakes[-1])
+    for rests in (False, True):
+        receiver._haste = Haste()
+        receiver._haste.moved_bytes = 0 if rests else 1 << 60
+        receiver._rest()
+        for intake, slots in zip(intakes, (TRICKLE_SLOTS, SLOTS), strict=False):
+            intake.slots = slots
             receiver._receive(intake)
-        assert (intakes[0] in receiver._gatherings[TRICKLE_SLOTS].until_s) is few
-        assert intakes[1] in receiver._gatherings[SLOTS].until_s
-        if few:
-            receiver._begin(intakes[-1])
+            assert (intake in receiver._gatherings[slots].until_s) is not rests
 
 
 @pytest.mark.parametrize("is_up", [False, True])
