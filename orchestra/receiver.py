@@ -43,8 +43,12 @@ FLOOD_S = 0.004
 FEW_CONNECTIONS = 4
 ROUNDS_AT_ONCE = 12
 REST_S = 0.02
-"""Who has more connections than a few hears them so often in a row, and then rests so long each time, unless
-much moves: what many say meanwhile wakes the others once, and not each time."""
+"""Who has more connections than a few hears them so often in a row, and then rests each time, in the end so
+long, unless much moves: what many say meanwhile wakes the others once, and not each time."""
+FIRST_REST_S = 0.0025
+AWAKE_S = 0.2
+"""After so long without a rest the next one is the first again, and each is twice as long as the one before:
+who begins to move much shall not wait long until that shows."""
 HASTE_BYTES_S = 32 << 20
 HASTE_S = 0.05
 """So much moves while it goes on so for so long: what the system holds of a connection can be less than what
@@ -200,6 +204,8 @@ class Receiver(Worker):
         self._haste = Haste()
         self._rests = False
         """Whether it rests when it was woken too often."""
+        self._rest_s, self._rested_s = REST_S, 0.0
+        """How long the last rest was, and when it began."""
         self._heard: list[Received] = []
         """What is not reported yet; nothing here has a landing that others wait for."""
         self._stopping = self._ended = False
@@ -250,7 +256,10 @@ class Receiver(Worker):
         hears_many = len(self._selector.get_map()) > 1 + FEW_CONNECTIONS
         self._rests = hears_many and not self._haste.is_on(now_s)
         if self._rests and not self._rounds.lasts(1, now_s):
-            time.sleep(REST_S)
+            was_awake = now_s - self._rested_s >= AWAKE_S
+            self._rest_s = FIRST_REST_S if was_awake else min(2 * self._rest_s, REST_S)
+            self._rested_s = now_s
+            time.sleep(self._rest_s)
 
     def _take_in(self) -> None:
         with contextlib.suppress(queue.Empty):

@@ -27,8 +27,10 @@ from orchestra.landing import MESSAGE_BYTES, SLOTS, Landing
 from orchestra.line import MAX_WAITING
 from orchestra.messages import BlocksSent, LinkClosed, LinkUp, Received, Stop, ThreadEnded
 from orchestra.receiver import (
+    AWAKE_S,
     FEW_CONNECTIONS,
     FEW_SLOTS,
+    FIRST_REST_S,
     FLOOD_BYTES,
     FLOOD_S,
     GATHER_S,
@@ -489,22 +491,30 @@ def test_who_hears_many_rests_when_it_was_woken_often(
     receiver, intakes = crowd
     now_s = 100.0
     rests_s: list[float] = []
-    clock = SimpleNamespace(monotonic=lambda: now_s, sleep=rests_s.append)
-    monkeypatch.setattr(receiver_module, "time", clock)
-    for _ in range(2 * ROUNDS_AT_ONCE):
-        receiver._rest()
-    assert rests_s == []  # there are only a few
+
+    def sleep(rest_s: float) -> None:
+        nonlocal now_s
+        rests_s.append(rest_s)
+        now_s += rest_s
+
+    def rounds(count: int) -> list[float]:
+        rests_s.clear()
+        for _ in range(count):
+            receiver._rest()
+        return rests_s
+
+    monkeypatch.setattr(receiver_module, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=sleep))
+    assert rounds(2 * ROUNDS_AT_ONCE) == []  # there are only a few
     receiver._begin(intakes[-1])
-    for _ in range(ROUNDS_AT_ONCE):
-        receiver._rest()
-    assert rests_s == []
-    for _ in range(3):
-        receiver._rest()
-    assert rests_s == [REST_S] * 3
+    assert rounds(ROUNDS_AT_ONCE) == []
+    first, *others = rounds(40)
+    assert [first, *others[:3]] == [FIRST_REST_S, 2 * FIRST_REST_S, 4 * FIRST_REST_S, REST_S]
+    assert set(others[3:]) == {REST_S}
+    now_s += AWAKE_S - 2 * REST_S  # as many rounds are free, 50 a second
+    assert set(rounds(40)) == {REST_S}
     now_s += 10.0
-    for _ in range(ROUNDS_AT_ONCE):
-        receiver._rest()
-    assert len(rests_s) == 3
+    assert rounds(ROUNDS_AT_ONCE) == []
+    assert rounds(2) == [FIRST_REST_S, 2 * FIRST_REST_S]
 
 
 def test_while_much_moves_it_does_not_rest(
