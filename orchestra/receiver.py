@@ -45,11 +45,11 @@ ROUNDS_AT_ONCE = 12
 REST_S = 0.02
 """Who has more connections than a few hears them so often in a row, and then rests each time, in the end so
 long, unless much moves: what many say meanwhile wakes the others once, and not each time."""
-FIRST_REST_S = 0.0025
+FIRST_REST_S = 0.001
 AWAKE_S = 0.2
 """After so long without a rest the next one is the first again, and each is twice as long as the one before:
 who begins to move much shall not wait long until that shows."""
-HASTE_BYTES_S = 32 << 20
+HASTE_BYTES_S = 16 << 20
 HASTE_S = 0.05
 """So much moves while it goes on so for so long: what the system holds of a connection can be less than what
 comes in during a rest, and what was asked ahead of us less than what leaves."""
