@@ -109,15 +109,15 @@ class ProcessHelper:
         self._owed_bytes: deque[int] = deque()
         self._answer = bytearray()
         parts = FileParts(fd, part_size_bytes)
-        self._line, theirs = socket.socketpair()
+        self.line, theirs = socket.socketpair()
         # It never hears of a signal, which would end it with the program's words. It ends when we do.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                _serve(theirs, self._line, parts)
+                _serve(theirs, self.line, parts)
         except OSError:
-            self._line.close()
+            self.line.close()
             raise
         finally:
             theirs.close()
@@ -126,19 +126,21 @@ class ProcessHelper:
     def give(self, span: range) -> None:
         """See Helper."""
         self._owed_bytes.append(-(-len(span) // self._part_size_bytes) * SHA1_BYTES)
-        # If it is gone, that will be noticed where its answer is awaited.
-        with contextlib.suppress(ConnectionError):
-            self._line.sendall(_SPAN.pack(span.start, span.stop))
+        try:
+            self.line.sendall(_SPAN.pack(span.start, span.stop))
+        except OSError:
+            # That will be noticed where its answer is awaited: there is none.
+            self.hang_up()
 
     def take(self, *, wait: bool) -> bytes | None:
         """See Helper."""
         length = self._owed_bytes[0]
         while len(self._answer) < length:
             try:
-                data = self._line.recv(_RECEIVE_BYTES, 0 if wait else socket.MSG_DONTWAIT)
+                data = self.line.recv(_RECEIVE_BYTES, 0 if wait else socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return None
-            except ConnectionError as error:
+            except OSError as error:
                 raise HelperGoneError from error
             if not data:
                 raise HelperGoneError
@@ -150,12 +152,13 @@ class ProcessHelper:
 
     def hang_up(self) -> None:
         """Let it end once it notices."""
-        self._line.close()
+        self.line.close()
 
     def end(self) -> None:
         """See Helper."""
         self.hang_up()
-        with contextlib.suppress(ProcessLookupError):
+        # What may not be killed ends because its line has.
+        with contextlib.suppress(OSError):
             os.kill(self.pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)

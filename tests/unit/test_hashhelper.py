@@ -7,6 +7,7 @@ import io
 import os
 import random
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -47,6 +48,20 @@ def make(request: pytest.FixtureRequest) -> Make:
     """Makes a helper of one kind, then of the other."""
     kind: Make = request.param
     return kind
+
+
+class _Deaf:
+    """A line on which nothing can be said, though the other side still listens."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self.recv, self.close = line.recv, line.close
+
+    def sendall(self, data: bytes) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def _refuse(pid: int, signum: int) -> None:
+    raise PermissionError(1, "Operation not permitted")
 
 
 def digests(start: int, stop: int) -> bytes:
@@ -147,6 +162,21 @@ class TestProcess:
             helper.end()
         with pytest.raises(ProcessLookupError):
             os.kill(helper.pid, 0)
+
+    def test_what_cannot_be_asked_is_not_waited_for(
+        self, file: io.FileIO, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        helper = ProcessHelper(file.fileno(), PART)
+        try:
+            monkeypatch.setattr(helper, "line", _Deaf(helper.line))
+            helper.give(range(10))
+            with pytest.raises(HelperGoneError):
+                helper.take(wait=True)
+        finally:
+            monkeypatch.setattr(os, "kill", _refuse)
+            helper.end()
+        with pytest.raises(ChildProcessError):
+            os.waitpid(helper.pid, 0)
 
     def test_it_ends_with_the_line_and_hears_of_no_signal(self, file: io.FileIO) -> None:
         helper = ProcessHelper(file.fileno(), PART)
