@@ -55,6 +55,14 @@ def _canonical_set(state: bytes, parts: int, count: int) -> tuple[int, ...]:
 class Fast:
     """What is agreed with one peer beyond BEP 3."""
 
+    __slots__ = (
+        "allowances",
+        "allowed",
+        "canonical",
+        "granted",
+        "rest_until_s",
+    )
+
     def __init__(self, canonical: tuple[int, ...] = (), granted: dict[int, int] | None = None) -> None:
         self.canonical = canonical
         """Its canonical set: the parts that it may be granted."""

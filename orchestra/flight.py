@@ -14,6 +14,21 @@ class Flight:
     be judged, and even be missing again, before its last blocks arrive.
     """
 
+    __slots__ = (
+        "asked_at_s",
+        "end",
+        "moves",
+        "owner",
+        "parts",
+        "pierced",
+        "recalled_at_s",
+        "recalled_for",
+        "returned",
+        "sources",
+        "unasked",
+        "waiting",
+    )
+
     def __init__(self, parts: range, owner: int | None, unasked: int, end: int, waiting: int) -> None:
         self.parts = parts
         self.owner = owner

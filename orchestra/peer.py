@@ -47,92 +47,69 @@ class Peer:
     address book when we called, None when the peer did. Flags as BEP 3 has them.
     """
 
-    dialled: Address | None = None
-    peer_id = b""
-    client = ""
-    hellos = 0
-    """Handshakes of the extension protocol that it has sent."""
-    speaks_extensions = False
-    listen_port = 0
-    """Where it may be dialled, if it said so (BEP 10)."""
-    said_contact: Address | None = None
-    """Its host and `listen_port`, once they were asked for: many hear of it, and hold the same one."""
-    our_host = ""
-    """Our address as it sees it, if it said so (BEP 10)."""
-    dont_have_id = 0
-    """What it calls an `lt_donthave` message (BEP 54), 0 if it takes none."""
-    fast: Fast | None = None
-    """What the fast extension adds, where both sides speak it (BEP 6)."""
-    max_requests = 250
-    has_spoken = False
-    """It has said something since its handshake."""
-    closing = False
-    counted = False
-    """True when its parts are counted in the picker's availability."""
+    __slots__ = (
+        "answer_s",
+        "asked",
+        "asked_idle_at_s",
+        "barren_since",
+        "batch_blocks",
+        "batch_sent_at_s",
+        "began_parts",
+        "block_at_s",
+        "cancels",
+        "choked",
+        "choking_us",
+        "client",
+        "closing",
+        "counted",
+        "depth",
+        "depth_set_at_s",
+        "dialled",
+        "dont_have_id",
+        "down",
+        "engaged",
+        "fast",
+        "has_spoken",
+        "have",
+        "haves",
+        "heard_at_s",
+        "hellos",
+        "host",
+        "in_vain",
+        "interested",
+        "interesting",
+        "key",
+        "link",
+        "listen_port",
+        "max_requests",
+        "our_host",
+        "outstanding",
+        "part_under_way",
+        "peer_id",
+        "reading",
+        "reading_bytes",
+        "requests",
+        "said_contact",
+        "searched_at_s",
+        "since_s",
+        "snubbed",
+        "speaks_extensions",
+        "spoke_at_s",
+        "stalled_since_s",
+        "stray_blocks",
+        "to_ask",
+        "told",
+        "told_in_vain",
+        "told_upload_only",
+        "unanswered",
+        "up",
+        "upload_only",
+        "waiting_since_s",
+        "wanted_parts",
+        "waverings",
+    )
 
-    # What we want of it
-    choking_us = True
-    interesting = False
-    """We have told it that we are interested."""
-    began_parts = 0
-    """How many parts it had when it came."""
-    wanted_parts = 0
-    """How many of its parts we do not have yet; only kept while it is partial."""
-    engaged = False
-    """Something was asked of it, or is to be, since it last gave all back."""
-    depth = FIRST_DEPTH
-    """How many blocks to keep outstanding."""
-    depth_set_at_s = 0.0
-    barren_since = -1
-    """What the picker's `returned` was when nothing that it has was missing; -1: it may have something."""
-    searched_at_s = float("-inf")
-    """When nothing was found for it among what others were asked for."""
-    asked_idle_at_s: float | None = None
-    """When it was asked for something while it owed us nothing; None once it has answered."""
-    answer_s = LONGEST_ANSWER_S
-    """The least time that it took to answer such a request: the round trip, and its wait for a turn."""
-    block_at_s = 0.0
-    """When it last sent a wanted block, or was first asked for one."""
-    snubbed = False
-    stalled_since_s: float | None = None
-    """Since when it owes us blocks, and has sent none; None when it does not, or for less than SNUB_S."""
-    unanswered = 0
-    """Requests that we took back: each may be answered all the same, by its block or a reject."""
-    stray_blocks = 0
-    """Blocks that it sent or rejected although it did not owe them to us."""
-    haves = 0
-    """How many parts it has told us of, one by one."""
-
-    # What it wants of us
-    choked = True
-    interested = False
-    upload_only = False
-    """It says that it wants nothing, interested or not (BEP 21)."""
-    told_upload_only = False
-    """It knows that we want nothing."""
-    told_in_vain = False
-    """It has heard of a part that it lacks, and shows no interest: more such news can wait."""
-    told = 0
-    """How much of the swarm's news it has heard."""
-    reading = 0
-    """Reads under way or in its outbox."""
-    reading_bytes = 0
-    """What these bring it."""
-    part_under_way = -1
-    """The part of the last block that the reader was given for it."""
-    waiting_since_s = 0.0
-    """When it began to wait for its turn."""
-    requests = 0
-    """How many blocks it has asked for."""
-    cancels = 0
-    """How many of these it has taken back."""
-    in_vain = 0
-    """Its requests that changed nothing, less what it was excused for taking something in."""
-    batch_blocks = 4
-    """How many blocks to read and send at once: a fraction of a second of this peer's speed."""
-    batch_sent_at_s = 0.0
-
-    def __init__(self, key: int, host: str, link: Link, have: Bitfield, now_s: float) -> None:
+    def __init__(self, key: int, host: str, link: Link, have: Bitfield, now_s: float) -> None:  # noqa: PLR0915 - a list
         """`now_s`: the time of its handshake."""
         self.key = key
         self.host = host
@@ -141,14 +118,98 @@ class Peer:
         self.down = Rate(now_s)
         self.up = Rate(now_s)
         self.since_s = self.heard_at_s = self.spoke_at_s = now_s
+        self.dialled: Address | None = None
+        self.peer_id = b""
+        self.client = ""
+        self.hellos = 0
+        """Handshakes of the extension protocol that it has sent."""
+        self.speaks_extensions = False
+        self.listen_port = 0
+        """Where it may be dialled, if it said so (BEP 10)."""
+        self.said_contact: Address | None = None
+        """Its host and `listen_port`, once they were asked for: many hear of it, and hold the same one."""
+        self.our_host = ""
+        """Our address as it sees it, if it said so (BEP 10)."""
+        self.dont_have_id = 0
+        """What it calls an `lt_donthave` message (BEP 54), 0 if it takes none."""
+        self.fast: Fast | None = None
+        """What the fast extension adds, where both sides speak it (BEP 6)."""
+        self.max_requests = 250
+        self.has_spoken = False
+        """It has said something since its handshake."""
+        self.closing = False
+        self.counted = False
+        """True when its parts are counted in the picker's availability."""
+
+        # What we want of it
+        self.choking_us = True
+        self.interesting = False
+        """We have told it that we are interested."""
+        self.began_parts = 0
+        """How many parts it had when it came."""
+        self.wanted_parts = 0
+        """How many of its parts we do not have yet; only kept while it is partial."""
+        self.engaged = False
+        """Something was asked of it, or is to be, since it last gave all back."""
         self.outstanding: set[int] = set()
         """Keys of blocks asked for and not received."""
+        self.depth = FIRST_DEPTH
+        """How many blocks to keep outstanding."""
+        self.depth_set_at_s = 0.0
+        self.barren_since = -1
+        """What the picker's `returned` was when nothing that it has was missing; -1: it may have some."""
+        self.searched_at_s = float("-inf")
+        """When nothing was found for it among what others were asked for."""
+        self.asked_idle_at_s: float | None = None
+        """When it was asked for something while it owed us nothing; None once it has answered."""
+        self.answer_s = LONGEST_ANSWER_S
+        """The least time that it took to answer such a request: the round trip, and its wait for a turn."""
         self.to_ask: list[Flight] = []
         """Flights of this peer that may have blocks to ask for, the oldest first."""
+        self.block_at_s = 0.0
+        """When it last sent a wanted block, or was first asked for one."""
+        self.snubbed = False
+        self.stalled_since_s: float | None = None
+        """Since when it owes us blocks, and has sent none; None when it does not, or for less than SNUB_S."""
+        self.unanswered = 0
+        """Requests that we took back: each may be answered all the same, by its block or a reject."""
+        self.stray_blocks = 0
+        """Blocks that it sent or rejected although it did not owe them to us."""
+        self.haves = 0
+        """How many parts it has told us of, one by one."""
         self.waverings = Patience(MAX_WAVERINGS, WAVERINGS_S)
         """Its words that are neither of blocks nor of parts."""
+
+        # What it wants of us
+        self.choked = True
+        self.interested = False
+        self.upload_only = False
+        """It says that it wants nothing, interested or not (BEP 21)."""
+        self.told_upload_only = False
+        """It knows that we want nothing."""
+        self.told_in_vain = False
+        """It has heard of a part that it lacks, and shows no interest: more such news can wait."""
+        self.told = 0
+        """How much of the swarm's news it has heard."""
         self.asked: dict[BlockSpan, None] = {}
         """Its requests that the reader was not given yet, in order: a block asked for twice waits once."""
+        self.reading = 0
+        """Reads under way or in its outbox."""
+        self.reading_bytes = 0
+        """What these bring it."""
+        self.part_under_way = -1
+        """The part of the last block that the reader was given for it."""
+        self.waiting_since_s = 0.0
+        """When it began to wait for its turn."""
+        self.requests = 0
+        """How many blocks it has asked for."""
+        self.cancels = 0
+        """How many of these it has taken back."""
+        self.in_vain = 0
+        """Its requests that changed nothing, less what it was excused for taking something in."""
+        self.batch_blocks = 4
+        """How many blocks to read and send at once: a fraction of a second of this peer's speed."""
+        self.batch_sent_at_s = 0.0
 
     @property
     def contact(self) -> Address | None:

@@ -43,6 +43,16 @@ class _Account:
     how many it may for the speed at which it takes them.
     """
 
+    __slots__ = (
+        "ahead",
+        "credit",
+        "kept",
+        "offered",
+        "passed_on",
+        "shown",
+        "spare",
+    )
+
     def __init__(self) -> None:
         self.offered: set[int] = set()
         self.kept: set[int] = set()
