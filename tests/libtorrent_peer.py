@@ -61,6 +61,8 @@ def start(arguments: argparse.Namespace, folder: Path) -> tuple[Any, Any]:
     if arguments.slots:
         settings |= {"unchoke_slots_limit": arguments.slots, "num_optimistic_unchoke_slots": 1}
         settings |= {"unchoke_interval": 1, "optimistic_unchoke_interval": 1}
+    if arguments.down:
+        settings["recv_socket_buffer_size"] = 65536  # else the kernel takes megabytes in on its behalf
     if arguments.wire:
         settings["alert_mask"] |= libtorrent.alert.category_t.peer_log_notification
         settings["alert_queue_size"] = 1_000_000  # else some are dropped
