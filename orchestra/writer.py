@@ -1,19 +1,16 @@
 """The writer thread: blocks to disk, parts against their SHA-1, the file to its name.
 
-Owns the .part file, the hash of every part that is being received, and what is
-known to be right on disk (ledger.py). Blocks are written as they come,
-neighbours in one system call, and hashed on the way while they come in order;
-what came out of order is read back and hashed when the part is whole. Buffers
-go back to their pool at once.
+Owns the .part file, the parts that are coming (underway.py), and what is known
+to be right on disk (ledger.py). Blocks are written as they come, neighbours in
+one system call, and hashed on the way. Buffers go back to their pool at once.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from orchestra.checking import check_open_file
@@ -21,7 +18,7 @@ from orchestra.digestfeed import DigestFeed
 from orchestra.diskmessages import DoneReading, Saved
 from orchestra.errors import OrchestraError, StorageError
 from orchestra.geometry import Geometry
-from orchestra.ledger import LEAST_HALF_BYTES, Ledger, extend_runs, merged_runs
+from orchestra.ledger import Ledger
 from orchestra.messages import (
     NO_HALVES,
     Checked,
@@ -45,10 +42,10 @@ from orchestra.messages import (
 from orchestra.score import Score
 from orchestra.storage import Storage
 from orchestra.text import safe
+from orchestra.underway import PartsUnderWay
 from orchestra.wire import Blocks
 from orchestra.worker import Worker
 
-READ_BACK_BYTES = 1 << 20
 HASHED_BYTES = 2 << 30
 """What is no larger is hashed at each start, in a second or two, and then need not be before it is served."""
 STEPS = 2
@@ -56,21 +53,6 @@ STEPS = 2
 SHOW_S = 0.2
 
 Order = Write | Forget | Lost | Recheck | Digest | Install | Saved | DoneReading | DiskFailed | Stop
-
-
-class PartHash:
-    """The SHA-1 of one part as its bytes arrive; `hashed` counts the bytes from its start without a gap.
-
-    `runs` are what has arrived, as (begin in the part, length), in any order.
-    """
-
-    __slots__ = ("hashed", "received", "runs", "sha1")
-
-    def __init__(self, runs: list[tuple[int, int]]) -> None:
-        self.sha1 = hashlib.sha1(usedforsecurity=False)
-        self.hashed = 0
-        self.received = sum([length for _, length in runs])
-        self.runs = runs
 
 
 class Writer(Worker):
@@ -94,7 +76,7 @@ class Writer(Worker):
         self._storage = storage
         self._score = score
         self._geometry = Geometry(score.size_bytes, score.part_size_bytes)
-        self._hashes: dict[int, PartHash] = {}
+        self._coming = PartsUnderWay(score, self._read_back)
         self._ledger = Ledger(storage, score, kept=kept, saved=self.inbox, report=report)
         self._feed = DigestFeed(score.size_bytes, digest)
         self._steps = 0
@@ -102,6 +84,9 @@ class Writer(Worker):
         self._failed = False
         self._installed = False
         self._reserving = False
+        self._reserve_after_s = 0.0
+        """For how long nothing must have come before more space is reserved: as long as that took last. Where
+        it is written with zeros, as in memory, a fast transfer has no time for it."""
         self._shown_at_s = time.monotonic()
 
     def work(self) -> None:
@@ -117,8 +102,7 @@ class Writer(Worker):
             clean = not self._failed
         finally:
             self._feed.end()
-            halves = {index: merged_runs(part.runs) for index, part in self._hashes.items() if part.runs}
-            self._ledger.end(clean=clean, halves=halves)
+            self._ledger.end(clean=clean, halves=self._coming.halves)
         self._report(ThreadEnded(self.name))
 
     def _fail(self, error: OrchestraError) -> None:
@@ -153,7 +137,7 @@ class Writer(Worker):
             self._look(installed=False) if held_bytes else (bytearray(parts), False, NO_HALVES)
         )
         if not self._is_told_to_stop():
-            self._hashes = {index: PartHash(list(runs)) for index, runs in halves.items()}
+            self._coming.resume(halves)
             self._report(Checked(right, installed=False, doubtful=doubtful, halves=halves))
             self._reserving = True
             self._ledger.begin()
@@ -204,31 +188,35 @@ class Writer(Worker):
             self._ledger.save()
         if not self.inbox.empty():
             return self._take(self.inbox.get())
-        if self._reserving:
-            self._reserve_some()
-            return True
         if self._steps < STEPS and self._feed.to_read and not self._failed:
             self._steps += 1
             self._feed.read_back(self.inbox)
             return True
+        wait_s = None if self._failed else self._ledger.wait_s
+        if self._reserving:
+            wait_s = self._reserve_after_s
         try:
-            return self._take(self.inbox.get(timeout=None if self._failed else self._ledger.wait_s))
+            return self._take(self.inbox.get(timeout=wait_s))
         except queue.Empty:
+            if self._reserving:
+                self._reserve_some()
             return True
 
     def _reserve_some(self) -> None:
+        began_s = time.monotonic()
         try:
             self._reserving = self._storage.reserve_some()
         except StorageError as error:
             self._reserving = False
             self._fail(error)
+        self._reserve_after_s = time.monotonic() - began_s
 
     def _take(self, message: Order) -> bool:
         match message:
             case Write():
                 self._write(message)
             case Forget(index):
-                self._hashes.pop(index, None)
+                self._coming.forget(index)
             case Digest(up_to_bytes):
                 self._feed.ready(up_to_bytes)
             case Install(kept):
@@ -257,7 +245,7 @@ class Writer(Worker):
         try:
             for run in runs:
                 self._storage.write(run.views, run.offset)
-                self._hash_run(run, good, bad)
+                self._coming.take(run, good, bad)
         except StorageError as error:
             self._fail(error)
         # More than one: the next message may be just a word about the digest.
@@ -269,66 +257,11 @@ class Writer(Worker):
         if good or bad:
             self._report(PartsWritten(good, bad))
 
-    def _hash_run(self, run: Blocks, good: list[int], bad: list[int]) -> None:
-        """Feed each view to its parts' hashes; a part that is whole goes to `good` or `bad`."""
-        size = self._geometry.part_size_bytes
-        offset = run.offset
-        for view in run.views:
-            used = 0
-            while used < len(view):
-                index, begin = divmod(offset + used, size)
-                whole = 0 if begin else (len(view) - used) // size
-                piece = view[used : used + max(whole * size, size - begin)]
-                if whole:
-                    self._judge_all(index, piece, good, bad)
-                else:
-                    self._hash_piece(index, begin, piece, good, bad)
-                used += len(piece)
-            offset += len(view)
-
-    def _judge_all(self, first: int, piece: memoryview, good: list[int], bad: list[int]) -> None:
-        """`piece` is parts from `first` on, each of them full-sized and whole: no state to keep."""
-        size = self._geometry.part_size_bytes
-        sha1 = hashlib.sha1
-        digests = [
-            sha1(piece[at : at + size], usedforsecurity=False).digest() for at in range(0, len(piece), size)
-        ]
-        wanted = self._score.part_sha1s[20 * first : 20 * (first + len(digests))]
-        if b"".join(digests) == wanted:
-            good.extend(range(first, first + len(digests)))
-            return
-        for index, digest in enumerate(digests, first):
-            self._judge(index, digest, good, bad)
-
-    def _hash_piece(self, index: int, begin: int, piece: memoryview, good: list[int], bad: list[int]) -> None:
-        length, size = self._geometry.part_length(index), self._geometry.part_size_bytes
-        part = self._hashes.get(index)
-        if part is None:
-            part = self._hashes[index] = PartHash([])
-        if part.hashed == begin:
-            part.sha1.update(piece)
-            part.hashed += len(piece)
-        part.received += len(piece)
-        if size >= LEAST_HALF_BYTES:
-            extend_runs(part.runs, begin, len(piece))
-        if part.received == length:
-            del self._hashes[index]
-            self._read_back(part, index * size, length)
-            self._judge(index, part.sha1.digest(), good, bad)
-
-    def _read_back(self, part: PartHash, part_offset: int, length: int) -> None:
-        while part.hashed < length:
-            view = memoryview(bytearray(min(READ_BACK_BYTES, length - part.hashed)))
-            try:
-                self._storage.read([view], part_offset + part.hashed)
-            except (OSError, EOFError) as error:
-                raise StorageError(f"{self._storage.part_path}: reading back failed: {error}") from error
-            part.sha1.update(view)
-            part.hashed += len(view)
-
-    def _judge(self, index: int, digest: bytes, good: list[int], bad: list[int]) -> None:
-        wanted = self._score.part_sha1s[20 * index : 20 * index + 20]
-        (good if digest == wanted else bad).append(index)
+    def _read_back(self, views: Sequence[memoryview], offset: int) -> None:
+        try:
+            self._storage.read(views, offset)
+        except (OSError, EOFError) as error:
+            raise StorageError(f"{self._storage.part_path}: reading back failed: {error}") from error
 
     def _install(self, *, kept: bool) -> None:
         try:

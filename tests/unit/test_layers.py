@@ -21,7 +21,8 @@ LAYERS: dict[str, str] = {
     # Files, sockets, and what threads are made of.
     "input and output": """
         atomic buffers checking descriptors hashhelper hashing httpreply landing ledger line logs mailbox
-        parthash positioned resume socketflow source storage tracker trackerapp trackerclient wakeful worker
+        parthash positioned resume socketflow source storage tracker trackerapp trackerclient underway wakeful
+        worker
         """,
     "threads": "announcer connection digest listener reader receiver webserver writer",
     "orchestrator": "orchestrator",
