@@ -1,8 +1,9 @@
 """The writer thread: blocks to disk, parts against their SHA-1, the file to its name.
 
 Owns the .part file, the parts that are coming (underway.py), and what is known
-to be right on disk (ledger.py). Blocks are written as they come, neighbours in
-one system call, and hashed on the way. Buffers go back to their pool at once.
+to be right on disk (ledger.py). Blocks are written as they come (pen.py),
+neighbours in one system call, and hashed on the way. Buffers go back to their
+pool at once.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from orchestra.messages import (
     ThreadEnded,
     Write,
 )
+from orchestra.pen import Pen
 from orchestra.score import Score
 from orchestra.storage import Storage
 from orchestra.text import safe
@@ -76,6 +78,7 @@ class Writer(Worker):
         self._storage = storage
         self._score = score
         self._geometry = Geometry(score.size_bytes, score.part_size_bytes)
+        self._pen = Pen(storage)
         self._coming = PartsUnderWay(score, self._read_back)
         self._ledger = Ledger(storage, score, kept=kept, saved=self.inbox, report=report)
         self._feed = DigestFeed(score.size_bytes, digest)
@@ -102,6 +105,7 @@ class Writer(Worker):
             clean = not self._failed
         finally:
             self._feed.end()
+            self._pen.end()
             self._ledger.end(clean=clean, halves=self._coming.halves)
         self._report(ThreadEnded(self.name))
 
@@ -243,11 +247,16 @@ class Writer(Worker):
         good: list[int] = []
         bad: list[int] = []
         try:
-            for run in runs:
-                self._storage.write(run.views, run.offset)
-                self._coming.take(run, good, bad)
+            self._pen.begin(runs)
+            try:
+                for run in runs:
+                    self._coming.take(run, good, bad)
+            finally:
+                self._pen.wait()
         except StorageError as error:
             self._fail(error)
+            # Who knows whether they are on disk.
+            good.clear()
         # More than one: the next message may be just a word about the digest.
         self._feed.written(message.buffer, runs, hurried=self.inbox.qsize() > 1)
         if bad:
@@ -258,6 +267,7 @@ class Writer(Worker):
             self._report(PartsWritten(good, bad))
 
     def _read_back(self, views: Sequence[memoryview], offset: int) -> None:
+        self._pen.wait()
         try:
             self._storage.read(views, offset)
         except (OSError, EOFError) as error:

@@ -8,13 +8,14 @@ import os
 import queue
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from orchestra import digestfeed
+from orchestra import digestfeed, pen
 from orchestra import writer as writer_module
 from orchestra.digestfeed import HURRIED_SHARE, STEP_BYTES
 from orchestra.diskmessages import Along, DoneReading, Finish, ReadBack, Spoilt
@@ -33,6 +34,7 @@ from orchestra.messages import (
     Write,
 )
 from orchestra.storage import Storage
+from orchestra.underway import PartsUnderWay
 from orchestra.wire import BLOCK_BYTES, Blocks
 from orchestra.writer import STEPS, Writer
 from tests.fakes import PATIENCE_S, CountingBuffer, Reports, blocks_message, content, score_of
@@ -97,8 +99,9 @@ class Desk:
         return told
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+@pytest.fixture(params=[pen.LEAST_BYTES, 1], ids=["by the writer", "by the pen"])
+def desk(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setattr(pen, "LEAST_BYTES", request.param)
     made = Desk(tmp_path / "download")
     made.folder.mkdir()
     yield made
@@ -120,6 +123,28 @@ def test_without_any_file_nothing_is_right_and_the_space_is_reserved(desk: Desk)
     wait_until(lambda: desk.part_path.stat().st_size == len(DATA), "space for all")
     desk.stop(writer)
     assert desk.part_path.read_bytes() == bytes(len(DATA))
+
+
+def test_space_is_reserved_only_where_nothing_comes_for_as_long_as_that_takes(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [0.0]
+    reserved: list[float] = []
+
+    def reserve_for_an_hour(_storage: Storage) -> bool:
+        reserved.append(now_s[0])
+        now_s[0] += 3600
+        return True
+
+    monkeypatch.setattr(Storage, "reserve_some", reserve_for_an_hour)
+    monkeypatch.setattr(writer_module, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    writer = desk.start()
+    desk.reports.next(Checked)
+    wait_until(lambda: bool(reserved), "a first step")
+    desk.write(writer, run(0, PART_BYTES))
+    desk.reports.next(PartsWritten)
+    desk.stop(writer)
+    assert reserved == [0.0]
 
 
 def test_a_whole_file_is_found_installed_and_is_not_touched(desk: Desk) -> None:
@@ -492,6 +517,116 @@ def test_a_disk_that_fails_is_told_once_and_buffers_still_come_back(
     desk.reports.next(ThreadEnded)
     assert desk.reports.nothing_more
     assert first.returns == second.returns == 1
+
+
+class Pace:
+    """Lets nothing be written before the writer has hashed, waits, or reads back; notes in which order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done: list[str] = []
+        self._went_on = threading.Event()
+        monkeypatch.setattr(pen, "LEAST_BYTES", 1)
+        self._wrap(monkeypatch, PartsUnderWay, "take", after=self._note("hashed"))
+        self._wrap(monkeypatch, Storage, "read", before=self._note("read"))
+        self._wrap(monkeypatch, pen.Pen, "wait", before=self._went_on.set)
+        self._wrap(monkeypatch, Storage, "write", before=self._hold, after=self._note("written"))
+
+    def _note(self, what: str) -> Callable[[], None]:
+        def note() -> None:
+            self.done.append(what)
+            self._went_on.set()
+
+        return note
+
+    def _hold(self) -> None:
+        assert self._went_on.wait(PATIENCE_S)
+
+    @staticmethod
+    def _wrap(
+        monkeypatch: pytest.MonkeyPatch,
+        owner: Any,
+        name: str,
+        before: Callable[[], None] = lambda: None,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
+        plain = getattr(owner, name)
+
+        def wrapped(*arguments: Any) -> Any:
+            before()
+            result = plain(*arguments)
+            after()
+            return result
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    def begin(self) -> None:
+        """Forget what was done so far."""
+        self.done.clear()
+        self._went_on.clear()
+
+
+def test_it_is_hashed_while_it_is_written(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = Pace(monkeypatch)
+    writer = desk.start()
+    desk.reports.next(Checked)
+    desk.write(writer, run(0, PART_BYTES))
+    assert desk.reports.next(PartsWritten) == PartsWritten([0], [])
+    assert pace.done == ["hashed", "written"]
+
+
+def test_what_is_read_back_has_been_written(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = Pace(monkeypatch)
+    writer = desk.start()
+    desk.reports.next(Checked)
+    desk.write(writer, run(BLOCK_BYTES, BLOCK_BYTES))
+    wait_until(lambda: pace.done == ["hashed", "written"], "the middle, written")
+    pace.begin()
+    desk.write(writer, run(0, BLOCK_BYTES), run(2 * BLOCK_BYTES, PART_BYTES - 2 * BLOCK_BYTES))
+    assert desk.reports.next(PartsWritten) == PartsWritten([0], [])
+    # The gap in the middle is read back with all that follows it, of which the last has come just now.
+    assert pace.done[-3:] == ["written", "read", "hashed"]
+
+
+def test_a_part_that_may_not_be_on_disk_is_not_told_to_be_right(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise StorageError("no")
+
+    monkeypatch.setattr(Storage, "write", fails)
+    monkeypatch.setattr(pen, "LEAST_BYTES", 1)
+    writer = desk.start()
+    desk.reports.next(Checked)
+    buffer = desk.write(writer, run(PART_BYTES, PART_BYTES))
+    assert str(desk.reports.next(DiskFailed).error) == "no"
+    desk.stop(writer)
+    assert buffer.returns == 1
+
+
+def test_without_a_thread_to_spare_the_writer_writes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_thread: threading.Thread) -> None:
+        raise OSError(errno.EAGAIN, "no thread to spare")
+
+    monkeypatch.setattr(pen, "start_thread", none)
+    writer = desk.start()
+    desk.reports.next(Checked)
+    desk.write(writer, run(0, len(DATA)))
+    assert desk.reports.next(PartsWritten) == PartsWritten([0, 1, 2, 3, 4], [])
+    assert desk.part_path.read_bytes() == DATA
+
+
+def test_what_ends_the_pen_ends_the_writer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Storage, "write", crash)
+    writer = desk.start()
+    desk.reports.next(Checked)
+    desk.write(writer, run(0, PART_BYTES))
+    with pytest.raises(ZeroDivisionError):
+        desk.reports.next(PartsWritten)
+    writer.join(PATIENCE_S)
+    assert [thread.name for thread in threading.enumerate() if thread.name == "pen"] == []
 
 
 def test_what_was_asked_for_before_stop_is_still_written(desk: Desk) -> None:

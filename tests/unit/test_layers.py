@@ -24,7 +24,7 @@ LAYERS: dict[str, str] = {
         parthash positioned resume socketflow source storage tracker trackerapp trackerclient underway wakeful
         worker
         """,
-    "threads": "announcer connection digest listener reader receiver webserver writer",
+    "threads": "announcer connection digest listener pen reader receiver webserver writer",
     "orchestrator": "orchestrator",
     # The real orchestrators on a virtual clock: a package, all of it in one layer.
     "rehearsal": "rehearsal",
