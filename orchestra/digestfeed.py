@@ -14,7 +14,7 @@ from orchestra.diskmessages import Along, Finish, ReadBack, Spoilt
 from orchestra.messages import Buffer, Inbox, Stop
 from orchestra.wire import Blocks
 
-HURRIED_SHARE = 0.60
+HURRIED_SHARE = 0.62
 """How much of a composition is hashed along the way even while blocks wait. A larger share has the last part
 on disk later, a smaller one makes who waits for the whole wait longer after that."""
 MAX_LEFT_BYTES = 512 << 20
