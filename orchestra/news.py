@@ -19,6 +19,8 @@ nothing of us is told at once: it may be the only source, which gives out more b
 TOLD_A_SECOND = 100
 """No more peers than this are told something in a second: each message wakes a thread here and two there, so
 that who has many would do little else. Each of 20 peers hears of what is common every 0.2 s."""
+RARE_S = 0.2
+"""What is rare waits no longer than this: among many peers, it is what there is to pass on."""
 
 SHOWN_A_SECOND = 64
 """A complete peer wants nothing, but hears of so many: it sees that its blocks are not taken in vain."""
@@ -40,11 +42,11 @@ class News:
     def tell(self, peers: Iterable[Peer], good: list[int], now_s: float, *, rare: bool = False) -> None:
         """We have got these parts: tell those who may want them, at once or with what comes soon.
 
-        What is `rare` does not wait for longer than GATHER_S.
+        What is `rare` does not wait for longer than RARE_S.
         """
         self._parts += good
         runs = list(neighbours(good))
-        next_at_s = min(self._next_at_s, self._told_at_s + GATHER_S) if rare else self._next_at_s
+        next_at_s = min(self._next_at_s, self._told_at_s + RARE_S) if rare else self._next_at_s
         at_once = now_s >= next_at_s
         told = 0
         encoded: dict[int, bytes] = {}

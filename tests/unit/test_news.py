@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestra.geometry import Geometry
-from orchestra.news import GATHER_S, SHOWN_A_SECOND, TOLD_A_SECOND, News
+from orchestra.news import GATHER_S, RARE_S, SHOWN_A_SECOND, TOLD_A_SECOND, News
 from orchestra.peer import Peer
 from orchestra.wire import Haves
 from tests.fakes import bitfield, link_of, make_peer
@@ -59,9 +59,9 @@ def test_what_is_rare_does_not_wait_for_longer() -> None:
     news.tell(peers, [1], 10.0)
     news.tell(peers, [2], 10.0 + GATHER_S / 2)
     news.tell(peers, [3], 10.0 + GATHER_S / 2, rare=True)
-    assert news.due_s == 10.0 + GATHER_S
+    assert news.due_s == 10.0 + RARE_S
     news.tell_waiting(peers, news.due_s)
-    news.tell(peers, [4], 10.0 + 3 * GATHER_S, rare=True)
+    news.tell(peers, [4], 10.0 + 2 * RARE_S, rare=True)
     assert heard(peers[0]) == [1, 2, 3, 4]
 
 
