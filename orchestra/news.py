@@ -1,4 +1,4 @@
-"""Telling peers of the parts that we get: at once, or once a second.
+"""Telling peers of the parts that we get: at once, or many at a time.
 
 Pure; owned by the orchestrator. To tell a hundred peers of each part takes
 longer than to fetch it. So those who have it themselves, or show no interest,

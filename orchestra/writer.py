@@ -50,6 +50,7 @@ from orchestra.worker import Worker
 
 HASHED_BYTES = 2 << 30
 """What is no larger is hashed at each start, in a second or two, and then need not be before it is served."""
+MAX_RESERVE_AFTER_S = 0.25
 STEPS = 2
 """How many steps may be on their way to the digest thread."""
 SHOW_S = 0.2
@@ -113,6 +114,7 @@ class Writer(Worker):
         """Storage cannot go on: say so once; what still comes is only given back."""
         if not self._failed:
             self._failed = True
+            self._reserving = False
             self._report(DiskFailed(error))
 
     # Opening
@@ -196,13 +198,12 @@ class Writer(Worker):
             self._steps += 1
             self._feed.read_back(self.inbox)
             return True
-        wait_s = None if self._failed else self._ledger.wait_s
-        if self._reserving:
-            wait_s = self._reserve_after_s
+        save_s = None if self._failed else self._ledger.wait_s
+        reserves = self._reserving and (save_s is None or self._reserve_after_s <= save_s)
         try:
-            return self._take(self.inbox.get(timeout=wait_s))
+            return self._take(self.inbox.get(timeout=self._reserve_after_s if reserves else save_s))
         except queue.Empty:
-            if self._reserving:
+            if reserves:
                 self._reserve_some()
             return True
 
@@ -211,9 +212,8 @@ class Writer(Worker):
         try:
             self._reserving = self._storage.reserve_some()
         except StorageError as error:
-            self._reserving = False
             self._fail(error)
-        self._reserve_after_s = time.monotonic() - began_s
+        self._reserve_after_s = min(time.monotonic() - began_s, MAX_RESERVE_AFTER_S)
 
     def _take(self, message: Order) -> bool:
         match message:
@@ -274,6 +274,8 @@ class Writer(Worker):
             raise StorageError(f"{self._storage.part_path}: reading back failed: {error}") from error
 
     def _install(self, *, kept: bool) -> None:
+        # There is nothing to reserve any more, and it would change the file's times.
+        self._reserving = False
         try:
             path = self._storage.install()
             self._installed = True
