@@ -19,7 +19,7 @@ nothing of us is told at once: it may be the only source, which gives out more b
 TOLD_A_SECOND = 100
 """No more peers than this are told something in a second: each message wakes a thread here and two there, so
 that who has many would do little else. Each of 20 peers hears of what is common every 0.2 s."""
-RARE_S = 0.2
+RARE_S = 0.1
 """What is rare waits no longer than this: among many peers, it is what there is to pass on."""
 
 SHOWN_A_SECOND = 64
