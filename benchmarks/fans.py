@@ -90,6 +90,7 @@ def _fan_in(contender: Contender, composition: Composition, parent: Path) -> Fig
     with Stage(parent) as stage:
         scene = Scene(stage, composition)
         seeders = [contender.seed(scene, f"seeder-{number}") for number in range(SEEDERS)]
+        stage.warm_memory(composition.score.size_bytes)
         leecher = contender.fetch(scene, "leecher", seeders)
         return _watched(scene, [leecher])
 
@@ -105,6 +106,7 @@ def measure_call(
     """A seeder calls so many leechers; `on_ready` gets their ports when they listen, before the call."""
     with Stage(parent) as stage:
         scene = Scene(stage, composition)
+        stage.warm_memory(leechers * composition.score.size_bytes)
         return _watched(scene, call(scene, leechers, lambda ports: on_ready(scene, ports)))
 
 

@@ -52,6 +52,7 @@ def measure_pair(contender: Contender, composition: Composition, parent: Path) -
     with Stage(parent) as stage:
         scene = Scene(stage, composition)
         seeder = contender.seed(scene, "seeder")
+        stage.warm_memory(composition.score.size_bytes)
         leecher = contender.fetch(scene, "leecher", [seeder])
         window = Window(stage.processes)
         done_s = leecher.done()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -115,3 +116,18 @@ def test_the_noting_conductor_knows_which_announces_came(composition: Compositio
         assert not conductor.told("stopped")
         member.stop()
         assert conductor.told("stopped")
+
+
+def test_memory_is_warmed_by_as_much_as_asked_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def allocate(_fd: int, _offset: int, length: int) -> None:
+        asked.append(length)
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate, raising=False)
+    with Stage(tmp_path) as stage:
+        stage.warm_memory(12_345)
+        assert asked == [12_345]
+        assert list(stage.folder.iterdir()) == []
