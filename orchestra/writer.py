@@ -88,6 +88,7 @@ class Writer(Worker):
         self._failed = False
         self._installed = False
         self._reserving = False
+        self._has_written = False
         self._reserve_after_s = 0.0
         """For how long nothing must have come before more space is reserved: as long as that took last. Where
         it is written with zeros, as in memory, a fast transfer has no time for it."""
@@ -199,9 +200,11 @@ class Writer(Worker):
             self._feed.read_back(self.inbox)
             return True
         save_s = None if self._failed else self._ledger.wait_s
-        reserves = self._reserving and (save_s is None or self._reserve_after_s <= save_s)
+        # Before the first block there is nobody who has to wait for it.
+        reserve_s = self._reserve_after_s if self._has_written else 0.0
+        reserves = self._reserving and (save_s is None or reserve_s <= save_s)
         try:
-            return self._take(self.inbox.get(timeout=self._reserve_after_s if reserves else save_s))
+            return self._take(self.inbox.get(timeout=reserve_s if reserves else save_s))
         except queue.Empty:
             if reserves:
                 self._reserve_some()
@@ -243,6 +246,7 @@ class Writer(Worker):
         if self._failed:
             message.buffer.give_back()
             return
+        self._has_written = True
         runs = _joined(message.runs)
         good: list[int] = []
         bad: list[int] = []
