@@ -51,6 +51,7 @@ from orchestra.worker import Worker
 HASHED_BYTES = 2 << 30
 """What is no larger is hashed at each start, in a second or two, and then need not be before it is served."""
 MAX_RESERVE_AFTER_S = 0.25
+"""However long a step to reserve space took: a disk that is slow once shall get its space all the same."""
 STEPS = 2
 """How many steps may be on their way to the digest thread."""
 SHOW_S = 0.2
