@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.composition import MIB
+
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 120.0
 """How long a process may take to say what it is waited for."""
@@ -290,10 +292,12 @@ class Stage:
         A virtual machine returns what nobody has used for two seconds to its host. To get it again takes
         longer than to receive a file into it: whose turn it is after a slow one would pay for all.
         """
-        if hasattr(os, "posix_fallocate"):
-            # Where there is not so much, whoever is measured will say so.
-            with tempfile.TemporaryFile(dir=self.folder) as file, contextlib.suppress(OSError):
-                os.posix_fallocate(file.fileno(), 0, length_bytes)
+        zeros = bytes(MIB)
+        # Where there is not so much, whoever is measured will say so.
+        with tempfile.TemporaryFile(dir=self.folder, buffering=0) as file, contextlib.suppress(OSError):
+            # Written, not reserved: a file in memory that is only reserved has not been touched yet.
+            for _ in range(-(-length_bytes // MIB)):
+                file.write(zeros)
 
     def __enter__(self) -> Stage:
         return self
