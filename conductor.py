@@ -52,6 +52,7 @@ REHEARSAL_OPTIONS = (
     ("--latency", "TIME", "from one machine to another, one way, as 10ms or 0.1s (default: 10ms)"),
     ("--slow", "SHARE:RATE", "a share of the machines uploads only so much, as 50%%:10M"),
     ("--free-riders", "SHARE", "a share of the machines uploads nothing, as 20%%"),
+    ("--start-within", "TIME", "the machines start at random within that time, as 30s (default: 0.2s)"),
     ("--join-later", "SHARE:TIME", "a share of the machines joins after that time, as 50%%:30s"),
     (
         "--churn",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from benchmarks.plan import Plan, chosen_names
 from benchmarks.report import Report
@@ -140,7 +141,9 @@ def namespace_table(plan: Plan) -> Table:
     return Table("The scenarios above, rehearsed", heading, rows)
 
 
-def plan_of(scenario: Scenario) -> rehearsal.Plan:
+def plan_of(
+    scenario: Scenario, size_bytes: int = SIZE_BYTES, starts_within_s: float = rehearsal.START_S
+) -> rehearsal.Plan:
     """A scenario of the namespaces as one of the virtual clock."""
     groups = [
         Group(
@@ -152,10 +155,11 @@ def plan_of(scenario: Scenario) -> rehearsal.Plan:
         )
         for host in scenario.seeders
     ]
-    starts_s = scenario.starts_s(SIZE_BYTES)
+    starts_s = scenario.starts_s(size_bytes)
     for host, start_s in zip(scenario.leechers, starts_s, strict=True):
         groups.append(Group(1, _bytes_s(host.up_bit_s), _bytes_s(host.down_bit_s), joins_at_s=start_s))
-    return rehearsal.Plan(SIZE_BYTES, scenario.part_bytes, tuple(groups))
+    groups = [replace(group, starts_within_s=starts_within_s) for group in groups]
+    return rehearsal.Plan(size_bytes, scenario.part_bytes, tuple(groups))
 
 
 def _bytes_s(bit_s: float | None) -> float:

@@ -18,10 +18,12 @@ from benchmarks.crowd import measure_crowd
 from benchmarks.curves import Curve, Panel
 from benchmarks.measure import Figures, Series, Skip, measure_rounds
 from benchmarks.plan import Plan, chosen_names
+from benchmarks.rehearsed import last, plan_of
 from benchmarks.report import Column, Report
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.swarmmarks import MARKED, marks_of
 from benchmarks.tables import Table, number
+from orchestra.rehearsal.run import rehearse
 
 COLUMNS = [
     Column("median / T*", "median"),
@@ -60,14 +62,16 @@ def run(plan: Plan) -> Report:
     if plan.peer_runs not in (None, plan.runs):
         links_text += f"; of the others {plan.peer_runs} run{'s' if plan.peer_runs != 1 else ''} each"
     measured: dict[str, dict[str, Series]] = {}
+    rehearsed: dict[str, float] = {}
     sections: dict[str, Report] = {}
     for name in chosen_names(list(SCENARIOS), plan.scenarios):
         measured[name] = measure(plan, SCENARIOS[name])
+        rehearsed[name] = rehearsed_last(SCENARIOS[name], measured[name], plan)
         table = table_of(SCENARIOS[name], measured[name], plan.size_bytes)
         sections[name] = Report([table], measured_with=links_text)
     return Report(
         [],
-        marks_of(measured),
+        marks_of(measured, rehearsed),
         note=NOTE,
         curves=[panel_of(SCENARIOS[name], series) for name, series in measured.items()],
         sections=sections,
@@ -97,6 +101,19 @@ def measure(plan: Plan, scenario: Scenario) -> dict[str, Series]:
             most_other_load=math.inf,
         )
     return measured
+
+
+def rehearsed_last(scenario: Scenario, series: dict[str, Series], plan: Plan) -> float:
+    """last / T* of its rehearsal, whose members start within the time in which ours did.
+
+    nan where ours was not measured, and for mixed swarms.
+    """
+    up_s = series[clients.OURS.name].median("up_s") if clients.OURS.name in series else math.nan
+    if scenario.mixed or math.isnan(up_s):
+        return math.nan
+    ratio = last(rehearse(plan_of(scenario, plan.size_bytes, up_s)))
+    plan.tell(f"rehearsed, with all up within {up_s:.1f} s: last / T* {ratio:.2f}")
+    return ratio
 
 
 def run_of(plan: Plan, scenario: Scenario, cast: Cast, composition: Composition) -> Callable[[], Figures]:

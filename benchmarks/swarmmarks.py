@@ -22,8 +22,12 @@ MOST_APART = 1.1
 """How much later than the other half one half of a mixed swarm may be done."""
 
 
-def marks_of(measured: Mapping[str, Mapping[str, Series]]) -> list[Mark]:
-    """Those of the scenarios that were measured, by scenario and contender."""
+MOST_BESIDE = 0.15
+"""How much the real last / T* may differ from that of the rehearsal."""
+
+
+def marks_of(measured: Mapping[str, Mapping[str, Series]], rehearsed: Mapping[str, float]) -> list[Mark]:
+    """Those of what was measured, by scenario and contender; `rehearsed`: last / T*, by scenario."""
     ours = {name: series[OURS.name] for name, series in measured.items() if OURS.name in series}
     last = {name: series.median("last") for name, series in ours.items()}
     marks = []
@@ -39,6 +43,10 @@ def marks_of(measured: Mapping[str, Mapping[str, Series]]) -> list[Mark]:
         if name in ours and "S1" in ours:
             more = last[name] - last["S1"]
             marks.append(Mark(f"{name}: last / T*, more than with 10 leechers", more, most=MOST_LARGER))
+    for name, expected in rehearsed.items():
+        if name in MARKED and not math.isnan(expected):
+            text = f"{name}: last / T*, beside {expected:.2f} rehearsed"
+            marks.append(Mark(text, abs(ratio(last[name], expected) - 1), most=MOST_BESIDE))
     return [*marks, *_mixed_marks(measured.get("mixed", {}))]
 
 

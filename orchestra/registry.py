@@ -122,9 +122,7 @@ class Registry:
             return Sample(Counts())
         # A newcomer may meet anybody. Who asks again lacks something still, and those around may all lack it.
         seeds_first = sighting.event == ""
-        v4, v6 = roster.sample(
-            key, sighting.wanted, with_seeds=not sighting.is_seed, seeds_first=seeds_first
-        )
+        v4, v6 = roster.sample(key, sighting.wanted, with_seeds=not sighting.is_seed, seeds_first=seeds_first)
         peer_ids = roster.peer_ids(v4, V4_BYTES) + roster.peer_ids(v6, V6_BYTES) if with_ids else ()
         return Sample(_counts(roster), v4, v6, tuple(peer_ids))
 

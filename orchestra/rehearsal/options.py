@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from orchestra import humans
 from orchestra.errors import UsageError
-from orchestra.rehearsal.plan import Group, Plan, bound_s
+from orchestra.rehearsal.plan import START_S, Group, Plan, bound_s
 from orchestra.score import MAX_SIZE_BYTES, Score, check_part_size, default_part_size, part_count
 from orchestra.scorelines import FieldProblem
 from orchestra.text import safe
@@ -94,7 +94,13 @@ def read_scenario(options: Namespace, score: Score | None) -> Scenario:
         holds_all=True,
         leaves_after_copies=churn.sharer_leaves_after_copies,
     )
-    everybody = Group(members, up_bytes_s, down_bytes_s, leaves_when_complete=churn.leaves)
+    everybody = Group(
+        members,
+        up_bytes_s,
+        down_bytes_s,
+        starts_within_s=_given(options, "start_within", _join, START_S),
+        leaves_when_complete=churn.leaves,
+    )
     plan = Plan(
         size_bytes=size_bytes,
         part_size_bytes=part_size_bytes,
@@ -102,7 +108,8 @@ def read_scenario(options: Namespace, score: Score | None) -> Scenario:
         latency_s=_given(options, "latency", _latency, _LATENCY_S),
         seed=_given(options, "seed", _seed, _SEED),
     )
-    plan = replace(plan, limit_s=GIVEN_UP_BOUNDS * bound_s(plan) + GIVEN_UP_S)
+    patience_s = GIVEN_UP_S + everybody.starts_within_s
+    plan = replace(plan, limit_s=GIVEN_UP_BOUNDS * bound_s(plan) + patience_s)
     return Scenario(score.name if score else "", plan, rehearsed(plan))
 
 

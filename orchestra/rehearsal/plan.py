@@ -8,20 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+START_S = 0.2
+"""Real machines that are told to start together come up within about so much time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
     """Machines that are alike. `holds_all`: they have the composition from the start, and only seed.
 
-    `leaves_when_complete`: each says goodbye once it has all. `dies_at_share`: each is cut off without a word
-    when it has this share of the parts. `leaves_after_copies`: each says goodbye once it has uploaded so many
-    times the composition. `gives`: False for free riders, who never unchoke anybody.
+    `starts_within_s`: each comes up at a random moment of so much time. `leaves_when_complete`: each says
+    goodbye once it has all. `dies_at_share`: each is cut off without a word when it has this share of the
+    parts. `leaves_after_copies`: each says goodbye once it has uploaded so many times the composition.
+    `gives`: False for free riders, who never unchoke anybody.
     """
 
     members: int
     up_bytes_s: float
     down_bytes_s: float
     joins_at_s: float = 0.0
+    starts_within_s: float = START_S
     holds_all: bool = False
     gives: bool = True
     leaves_when_complete: bool = False
@@ -38,8 +43,6 @@ class Plan:
     groups: tuple[Group, ...]
     latency_s: float = 0.01
     """From one machine to another, one way."""
-    start_s: float = 0.2
-    """Members of a group come up within so much time, as real ones do."""
     limit_s: float = 86_400.0
     """Virtual time after which a rehearsal that does not end is given up."""
     seed: int = 1

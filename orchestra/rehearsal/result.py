@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestra import humans
 from orchestra.rehearsal.options import Scenario, line_bits_s
 from orchestra.rehearsal.outcome import MemberOutcome, Outcome
-from orchestra.rehearsal.plan import Group, Plan, bound_s
+from orchestra.rehearsal.plan import START_S, Group, Plan, bound_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +165,8 @@ def machine_rows(plan: Plan) -> list[tuple[str, str]]:
     fetching = [group for group in plan.groups if not group.holds_all]
     up_bytes_s = max(group.up_bytes_s for group in fetching)
     links = f"{line_rate(up_bytes_s)} up, {line_rate(fetching[0].down_bytes_s)} down"
+    if fetching[0].starts_within_s != START_S:
+        links += f", start within {humans.duration(fetching[0].starts_within_s)}"
     if all(group.leaves_when_complete for group in fetching):
         links += ", each leaves when it is complete"
     counts: dict[str, int] = {}

@@ -89,7 +89,7 @@ class _Rehearsal:
     def _enter_joins(self) -> None:
         for group_number, group in enumerate(self._plan.groups):
             for _ in range(group.members):
-                joins_s = group.joins_at_s + self._rng.uniform(0.0, self._plan.start_s)
+                joins_s = group.joins_at_s + self._rng.uniform(0.0, group.starts_within_s)
                 number = len(self._joins)
                 self._joins.append((joins_s, group_number, random.Random(self._rng.random())))  # noqa: S311
                 if not group.holds_all:

@@ -81,6 +81,7 @@ OPTIONS = (
     b"--latency",
     b"--slow",
     b"--free-riders",
+    b"--start-within",
     b"--join-later",
     b"--churn",
     b"--seed",
@@ -266,7 +267,9 @@ def _rehearse(name: str) -> Callable[[str], object]:
     return read
 
 
-REHEARSAL_WORDS = "size part_size members up down seed_up latency slow free_riders join_later churn seed"
+REHEARSAL_WORDS = (
+    "size part_size members up down seed_up latency slow free_riders start_within join_later churn seed"
+)
 _PLAIN_SCORE = score_of(b"", 1)
 _VALUES: tuple[tuple[str, Callable[[str], object]], ...] = (
     ("member --port", member._port),

@@ -20,6 +20,7 @@ from benchmarks.links import MBIT, Batch, Host, building, payload_bytes_s, stale
 from benchmarks.measure import Figures, Series, Skip
 from benchmarks.plan import Plan
 from benchmarks.processes import Event, Process
+from benchmarks.rehearsed import plan_of
 from benchmarks.report import Report
 from benchmarks.scenarios import SCENARIOS, SIZE_BYTES, Scenario, bound_s
 from benchmarks.swarm import measure, median_run, panel_of, table_of
@@ -340,24 +341,40 @@ def series(*runs: Figures) -> Series:
 
 
 def test_marks_are_those_of_the_scenarios_that_were_measured() -> None:
-    marks = marks_of({"S1": {"ours": series(figures(1.2))}, "S1-20": {"ours": series(figures(1.3))}})
+    marks = marks_of({"S1": {"ours": series(figures(1.2))}, "S1-20": {"ours": series(figures(1.3))}}, {})
     assert [(mark.text, round(mark.value, 3), mark.met) for mark in marks] == [
         ("S1: last / T* (aim 1.08)", 1.2, True),
         ("S1: copies that the seeder uploads (aim 1.03)", 1.1, True),
         ("S1-20: last / T*, more than with 10 leechers", 0.1, False),
     ]
-    assert marks_of({"S1": {"aria2": series(figures(1.2))}}) == []
+    assert marks_of({"S1": {"aria2": series(figures(1.2))}}, {"S1": math.nan}) == []
 
 
 def test_a_swarm_that_does_not_finish_does_not_meet_its_mark() -> None:
-    marks = marks_of({"S2": {"ours": series(figures(math.inf, finished=9.0))}})
+    marks = marks_of({"S2": {"ours": series(figures(math.inf, finished=9.0))}}, {})
     assert [mark.met for mark in marks] == [False, False]
     assert number(math.inf) == "never"
 
 
+def test_what_was_measured_stands_beside_its_rehearsal() -> None:
+    measured = {"S3": {"ours": series(figures(1.2))}, "S1-16K": {"ours": series(figures(1.26))}}
+    marks = marks_of(measured, {"S3": 1.4, "S1-16K": 1.2, "S4-up": 1.5, "mixed": math.nan})
+    assert [(mark.text, round(mark.value, 3), mark.most, mark.met) for mark in marks[-2:]] == [
+        ("S3: last / T*, beside 1.40 rehearsed", 0.143, 0.15, True),
+        ("S1-16K: last / T*, beside 1.20 rehearsed", 0.05, 0.15, True),
+    ]
+    assert len(marks) == 4
+
+
+def test_a_rehearsal_starts_as_slowly_as_what_it_stands_beside() -> None:
+    plan = plan_of(SCENARIOS["S1"], SIZE_BYTES, 2.5)
+    assert {group.starts_within_s for group in plan.groups} == {2.5}
+    assert (plan.size_bytes, len(plan.groups)) == (SIZE_BYTES, 11)
+
+
 def test_guests_in_a_mixed_swarm_are_compared_with_their_hosts() -> None:
     run = figures(1.5, **{"last ours": 1.0, "last libtorrent stock": 1.5})
-    marks = marks_of({"mixed": {mixed.name: series(run) for mixed in clients.MIXED}})
+    marks = marks_of({"mixed": {mixed.name: series(run) for mixed in clients.MIXED}}, {})
     assert [(round(mark.value, 3), mark.met) for mark in marks] == [(1.5, False), (0.667, True)]
 
 

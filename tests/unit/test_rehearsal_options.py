@@ -15,7 +15,7 @@ from orchestra.rehearsal.options import (
     read_scenario,
     rehearsed,
 )
-from orchestra.rehearsal.plan import Group, Plan, bound_s
+from orchestra.rehearsal.plan import START_S, Group, Plan, bound_s
 from orchestra.score import MAX_PARTS, Score, default_part_size, part_count
 from tests.rehearsals import USUAL, options, scenario
 
@@ -112,6 +112,13 @@ def test_latency_is_ten_milliseconds_unless_told() -> None:
     assert scenario().plan.latency_s == pytest.approx(0.01)
     assert scenario("--latency", "0.5s").plan.latency_s == pytest.approx(0.5)
     assert scenario("--latency", "0ms").plan.latency_s == 0
+
+
+def test_machines_start_as_close_together_as_told_and_the_sharer_at_once() -> None:
+    assert scenario().plan.groups[1].starts_within_s == START_S
+    slow = scenario("--start-within", "5min", "--slow", "50%:10M")
+    assert [group.starts_within_s for group in slow.plan.groups] == [START_S, 300.0, 300.0]
+    assert slow.plan.limit_s == pytest.approx(scenario("--slow", "50%:10M").plan.limit_s + 300.0 - START_S)
 
 
 # Habits
@@ -224,6 +231,7 @@ def test_it_is_given_up_some_bounds_later() -> None:
         ("--free-riders", ["20", "101%", "%", "1e1%", "100.1%"], "from 0% to 100%"),
         ("--slow", ["50%", "50:10M", "50%:", "101%:10M", "50%:0", ":"], ""),
         ("--join-later", ["50%:30", "50%", "50%:-1s", "50%:25h"], ""),
+        ("--start-within", ["30", "1 s", "25h", ""], "30s, 5min or 1h"),
         ("--churn", ["", "die", "die:", "die:120%", "go", "leave,", "sharer:0", "sharer:", "LEAVE"], ""),
     ],
 )

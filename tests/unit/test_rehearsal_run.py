@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from orchestra.rehearsal.outcome import MemberOutcome, Outcome
-from orchestra.rehearsal.plan import Group, Plan
+from orchestra.rehearsal.plan import START_S, Group, Plan
 from orchestra.rehearsal.run import LEAST_STEP_S, PATIENCE_S, rehearse
 from orchestra.uploads import UNDER_WAY_S
 from tests.programs import ROOT
@@ -20,6 +20,7 @@ PARTS = 64
 SIZE_BYTES = PARTS * PART_BYTES
 UP_BYTES_S, DOWN_BYTES_S = 5e6, 10e6
 SHARER = Group(1, UP_BYTES_S, DOWN_BYTES_S, holds_all=True)
+SHARER_AT_ONCE = replace(SHARER, starts_within_s=0.0)
 FETCHERS = Group(8, UP_BYTES_S, DOWN_BYTES_S)
 
 
@@ -45,7 +46,7 @@ def crowd() -> Outcome:
 
 
 def test_one_fetches_from_one_as_fast_as_the_line_allows() -> None:
-    outcome = rehearse(plan(SHARER, replace(FETCHERS, members=1), start_s=0.0))
+    outcome = rehearse(plan(SHARER_AT_ONCE, replace(FETCHERS, members=1, starts_within_s=0.0)))
     assert outcome.last_s is not None
     # The handshakes, the first question and the last part's check are the rest.
     assert outcome.bound_s < outcome.last_s < 1.02 * outcome.bound_s + 0.3
@@ -91,9 +92,18 @@ def test_the_timeline_runs_from_nothing_to_all(crowd: Outcome) -> None:
 
 def test_the_sharer_has_all_from_its_start_and_the_others_join_within_the_time_given(crowd: Outcome) -> None:
     assert crowd.members[0].finished_s == crowd.members[0].joined_s
-    assert all(0.0 <= member.joined_s <= crowd.plan.start_s for member in crowd.members)
+    assert all(0.0 <= member.joined_s <= START_S for member in crowd.members)
     assert len({member.joined_s for member in crowd.members}) == 9
     assert all(member.left_s is None for member in crowd.members)
+
+
+def test_a_group_starts_within_a_time_of_its_own() -> None:
+    slowly = rehearse(plan(SHARER_AT_ONCE, replace(FETCHERS, joins_at_s=1.0, starts_within_s=3.0)))
+    joins_s = sorted(member.joined_s for member in of_group(slowly, 1))
+    assert 1.0 <= joins_s[0] < 2.0
+    assert 3.0 < joins_s[-1] <= 4.0
+    assert slowly.members[0].joined_s == 0.0
+    assert times_s(slowly, 1)[-1] > joins_s[-1] + SIZE_BYTES / DOWN_BYTES_S
 
 
 def test_the_same_seed_gives_the_same_rehearsal_and_another_seed_another(crowd: Outcome) -> None:

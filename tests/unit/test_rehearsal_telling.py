@@ -30,6 +30,11 @@ def test_it_says_when_half_and_the_last_have_it_beside_the_bound() -> None:
     assert said["without a swarm"].startswith("6 h 14 min")
 
 
+def test_it_says_within_what_time_they_start_where_that_is_not_usual() -> None:
+    said = told(result("--start-within", "30s", "--churn", "leave"))
+    assert said["10 machines"].endswith(" down, start within 30 s, each leaves when it is complete")
+
+
 @pytest.mark.parametrize(
     ("words", "cause"),
     [
