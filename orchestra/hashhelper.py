@@ -22,7 +22,8 @@ from collections import deque
 from queue import Empty, SimpleQueue
 from typing import NoReturn, Protocol
 
-from orchestra.parthash import SHA1_BYTES, FileParts
+from orchestra.parthash import FileParts
+from orchestra.scorelines import SHA1_BYTES
 from orchestra.worker import ThreadCrashed, Worker, start_thread
 
 _SPAN = struct.Struct("=QQ")

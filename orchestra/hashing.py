@@ -15,7 +15,7 @@ import hashlib
 import io
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from orchestra.hashhelper import Helper, HelperGoneError, make_helper
@@ -58,25 +58,32 @@ def hash_file(
         while read_bytes < size_bytes:
             span = range(read_bytes, min(read_bytes + span_bytes, size_bytes))
             ours = None if parts.give(span) else PartHasher(part_size_bytes)
-            for start in range(span.start, span.stop, len(memory)):
-                view = memory[: span.stop - start]
-                length = read_up_to(fd, view, start)
-                whole.update(view[:length])
+            for view in _views(fd, span, memory):
+                whole.update(view)
                 if ours is not None:
-                    ours.update(view[:length])
-                read_bytes += length
+                    ours.update(view)
+                read_bytes += len(view)
                 on_progress(read_bytes)
-                if length < len(view):
-                    size_bytes = read_bytes
-                    break
             if ours is not None:
                 parts.put(span.start, ours.digests())
+            if read_bytes < span.stop:
+                size_bytes = read_bytes
         part_sha1s = parts.all(size_bytes)
     finally:
         parts.end()
     file.seek(read_bytes)
     # Who shrinks a file while it is read leaves less for one of the two.
     return FileHashes(whole.digest(), part_sha1s, min(read_bytes, parts.end_bytes))
+
+
+def _views(fd: int, span: range, memory: memoryview) -> Iterator[memoryview]:
+    """Bytes `span` of a file, or those up to its end, one `memory` full after the other."""
+    for start in range(span.start, span.stop, len(memory)):
+        view = memory[: span.stop - start]
+        length = read_up_to(fd, view, start)
+        yield view[:length]
+        if length < len(view):
+            return
 
 
 class _Parts:

@@ -12,6 +12,7 @@ from orchestra.checking import ReadAt
 from orchestra.geometry import Geometry
 from orchestra.ledger import LEAST_HALF_BYTES, extend_runs, merged_runs
 from orchestra.messages import Halves
+from orchestra.parthash import sha1s_of
 from orchestra.score import Score
 from orchestra.scorelines import SHA1_BYTES
 from orchestra.wire import Blocks
@@ -78,17 +79,14 @@ class PartsUnderWay:
 
     def _judge_all(self, first: int, piece: memoryview, good: list[int], bad: list[int]) -> None:
         """`piece` is parts from `first` on, each of them full-sized and whole: no state to keep."""
-        size = self._geometry.part_size_bytes
-        sha1 = hashlib.sha1
-        digests = [
-            sha1(piece[at : at + size], usedforsecurity=False).digest() for at in range(0, len(piece), size)
-        ]
-        wanted = self._score.part_sha1s[SHA1_BYTES * first : SHA1_BYTES * (first + len(digests))]
-        if b"".join(digests) == wanted:
-            good.extend(range(first, first + len(digests)))
+        sha1s = sha1s_of(piece, self._geometry.part_size_bytes)
+        start, count = SHA1_BYTES * first, len(sha1s) // SHA1_BYTES
+        if sha1s == self._score.part_sha1s[start : start + len(sha1s)]:
+            good.extend(range(first, first + count))
             return
-        for index, digest in enumerate(digests, first):
-            self._judge(index, digest, good, bad)
+        for number in range(count):
+            sha1 = sha1s[SHA1_BYTES * number : SHA1_BYTES * (number + 1)]
+            self._judge(first + number, sha1, good, bad)
 
     def _take_piece(self, index: int, begin: int, piece: memoryview, good: list[int], bad: list[int]) -> None:
         length, size = self._geometry.part_length(index), self._geometry.part_size_bytes

@@ -92,7 +92,7 @@ class Writer(Worker):
         self._has_written = False
         self._reserve_after_s = 0.0
         """For how long nothing must have come before more space is reserved: as long as that took last. Where
-        it is written with zeros, as in memory, a fast transfer has no time for it."""
+        each page is searched for, as in memory, a fast transfer has no time for it."""
         self._shown_at_s = time.monotonic()
 
     def work(self) -> None:
