@@ -36,7 +36,8 @@ MOST_MEMBERS = 100_000
 HALF_WAY = 0.5
 """Members that die do so with this share of the parts."""
 GIVEN_UP_BOUNDS, GIVEN_UP_S = 10.0, 600.0
-"""A rehearsal is over after so many times the bound, and so many seconds: what is left then never comes."""
+"""A rehearsal is over after so many times the bound, so many seconds, and the time within which machines
+start: what is left then never comes."""
 
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([KMG]?)(?:bit)?(?:/s)?", re.ASCII | re.IGNORECASE)
 _FACTORS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}

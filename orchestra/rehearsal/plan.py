@@ -53,7 +53,8 @@ def bound_s(plan: Plan) -> float:
 
     max(F / u_seed, F / d_min, N F / (u_seed + sum of u_i)) with F the size, N the members that fetch. For a
     plan whose groups join at different times, it is counted from the first join, for the machines of all
-    groups, and no earlier than the last group can fetch at its full rate.
+    groups, and no earlier than the last group can fetch at its full rate. It is as if
+    each group started at once.
     """
     fetching = [group for group in plan.groups if not group.holds_all]
     seed_up = sum(group.members * group.up_bytes_s for group in plan.groups if group.holds_all)

@@ -165,8 +165,9 @@ def machine_rows(plan: Plan) -> list[tuple[str, str]]:
     fetching = [group for group in plan.groups if not group.holds_all]
     up_bytes_s = max(group.up_bytes_s for group in fetching)
     links = f"{line_rate(up_bytes_s)} up, {line_rate(fetching[0].down_bytes_s)} down"
-    if fetching[0].starts_within_s != START_S:
-        links += f", start within {humans.duration(fetching[0].starts_within_s)}"
+    within_s = fetching[0].starts_within_s
+    if within_s != START_S:
+        links += f", start within {humans.duration(within_s) if within_s >= 1 else f'{within_s * 1000:g} ms'}"
     if all(group.leaves_when_complete for group in fetching):
         links += ", each leaves when it is complete"
     counts: dict[str, int] = {}

@@ -19,7 +19,8 @@ from orchestra.rehearsal.tally import Parts, Timeline, Trace
 OnProgress = Callable[[float, int, int], None]
 
 PATIENCE_S = 300.0
-"""When no block has come anywhere for so long, and nobody is still to join, it has come to a standstill."""
+"""When no block has come anywhere and nobody has joined for so long, and nobody is still to join, it has come
+to a standstill."""
 _STEPS = 500
 """In how many steps of the least time that it takes progress is told; but each second at least."""
 LEAST_STEP_S = 0.01
@@ -57,9 +58,10 @@ class _Rehearsal:
         )
         self._conductor = Conductor(self._clock, random.Random(self._rng.random()))  # noqa: S311
         self._parts = Parts(self._geometry.parts)
-        bound = bound_s(plan) or 1.0
-        self._timeline = Timeline(self._clock, bound / _LOOKS, self._look)
-        self._step_s = min(max(bound / _STEPS, LEAST_STEP_S), 1.0)
+        starts_s = [group.joins_at_s + group.starts_within_s for group in plan.groups]
+        least_s = max([bound_s(plan), *starts_s]) or 1.0
+        self._timeline = Timeline(self._clock, least_s / _LOOKS, self._look)
+        self._step_s = min(max(least_s / _STEPS, LEAST_STEP_S), 1.0)
         self._joins: list[tuple[float, int, random.Random]] = []
         self._members: dict[int, Member] = {}
         self._seeds: list[Member] = []
@@ -114,6 +116,7 @@ class _Rehearsal:
         self._members[number] = member
         if group.holds_all:
             self._seeds.append(member)
+        self._network.moved_s = self._clock.now_s
         member.begin()
 
     def _outcome(self, number: int) -> MemberOutcome:

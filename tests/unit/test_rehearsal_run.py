@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from orchestra.rehearsal import run
 from orchestra.rehearsal.outcome import MemberOutcome, Outcome
 from orchestra.rehearsal.plan import START_S, Group, Plan
 from orchestra.rehearsal.run import LEAST_STEP_S, PATIENCE_S, rehearse
@@ -104,6 +105,22 @@ def test_a_group_starts_within_a_time_of_its_own() -> None:
     assert 3.0 < joins_s[-1] <= 4.0
     assert slowly.members[0].joined_s == 0.0
     assert times_s(slowly, 1)[-1] > joins_s[-1] + SIZE_BYTES / DOWN_BYTES_S
+
+
+def test_who_joins_after_a_long_silence_finishes(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It is looked at more often than a handshake takes: nothing has come yet when somebody has just joined.
+    monkeypatch.setattr(run, "PATIENCE_S", 1.0)
+    outcome = rehearse(plan(SHARER, replace(FETCHERS, members=1, joins_at_s=3.0)))
+    assert outcome.last_s is not None
+    assert outcome.last_s > 3.0
+
+
+def test_a_slow_start_is_told_of_in_steps_of_its_own_length() -> None:
+    told: list[float] = []
+    late = replace(FETCHERS, members=1, starts_within_s=3600.0)
+    outcome = rehearse(plan(SHARER, late), on_progress=lambda now_s, *_: told.append(now_s))
+    assert outcome.last_s is not None
+    assert 0.9 * outcome.last_s < len(told) <= outcome.last_s + 1
 
 
 def test_the_same_seed_gives_the_same_rehearsal_and_another_seed_another(crowd: Outcome) -> None:
