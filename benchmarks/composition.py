@@ -25,6 +25,11 @@ NOBODY: Address = ("127.0.0.1", 1)
 _SHARED_MEMORY = Path("/dev/shm")
 
 
+def in_memory(folder: Path) -> bool:
+    """Whether files there are kept in memory, as far as we know."""
+    return folder.is_relative_to(_SHARED_MEMORY)
+
+
 @contextmanager
 def workspace() -> Iterator[Path]:
     """A folder of our own in memory, else where temporary files go; removed at the end."""

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from benchmarks import curves, machine, picture
+from benchmarks.composition import in_memory
 from benchmarks.plan import Plan
 from benchmarks.processes import ROOT, BenchmarkError
 from benchmarks.report import Report
@@ -70,7 +71,7 @@ def body(report: Report, measured_on: str, picture_name: str = PERFORMANCE.with_
 def conditions(plan: Plan, measured_with: str = "") -> str:
     """When, where and how often it was measured."""
     today = dt.datetime.now(dt.timezone.utc).date().isoformat()
-    where = "in memory (tmpfs)" if plan.folder.is_relative_to("/dev/shm") else f"on {plan.folder.anchor}"
+    where = "in memory (tmpfs)" if in_memory(plan.folder) else f"on {plan.folder.anchor}"
     more = f"; {measured_with}" if measured_with else ""
     return (
         f"{today}; {machine.description()}; libtorrent {_libtorrent_version()}{more}; files {where}; "

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.composition import MIB
+from benchmarks.composition import MIB, in_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 120.0
@@ -287,11 +287,13 @@ class Stage:
         return self.start([sys.executable, str(script), *map(str, arguments)], label=label, stdin=stdin)
 
     def warm_memory(self, length_bytes: int) -> None:
-        """Have the system find so much memory, and give it back, where the stage's folder is in memory.
+        """Have the system find so much memory, and give it back. Only where the stage's folder is in memory.
 
         A virtual machine returns what nobody has used for two seconds to its host. To get it again takes
         longer than to receive a file into it: whose turn it is after a slow one would pay for all.
         """
+        if not in_memory(self.folder):
+            return
         zeros = bytes(MIB)
         # Where there is not so much, whoever is measured will say so.
         with tempfile.TemporaryFile(dir=self.folder, buffering=0) as file, contextlib.suppress(OSError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from benchmarks.plan import Plan, chosen_names
 from benchmarks.report import Report
@@ -150,6 +149,7 @@ def plan_of(
             1,
             _bytes_s(host.up_bit_s),
             _bytes_s(host.down_bit_s),
+            starts_within_s=starts_within_s,
             holds_all=True,
             leaves_after_copies=scenario.leave_copies,
         )
@@ -157,8 +157,8 @@ def plan_of(
     ]
     starts_s = scenario.starts_s(size_bytes)
     for host, start_s in zip(scenario.leechers, starts_s, strict=True):
-        groups.append(Group(1, _bytes_s(host.up_bit_s), _bytes_s(host.down_bit_s), joins_at_s=start_s))
-    groups = [replace(group, starts_within_s=starts_within_s) for group in groups]
+        up_bytes_s, down_bytes_s = _bytes_s(host.up_bit_s), _bytes_s(host.down_bit_s)
+        groups.append(Group(1, up_bytes_s, down_bytes_s, joins_at_s=start_s, starts_within_s=starts_within_s))
     return rehearsal.Plan(size_bytes, scenario.part_bytes, tuple(groups))
 
 

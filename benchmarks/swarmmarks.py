@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from benchmarks.clients import MIXED, OURS, STOCK
 from benchmarks.measure import Series
-from benchmarks.tables import Mark, ratio
+from benchmarks.tables import Mark, number, percent, ratio
 
 MOST = {"S1": 1.25, "S2": 1.25, "S3": 1.4, "S4": 1.05, "S5": 1.35, "S1-16K": 1.3}
 AIMS = {"S1": 1.08, "S2": 1.15, "S3": 1.2, "S4": 1.02, "S5": 1.15, "S1-16K": 1.1}
@@ -22,7 +22,7 @@ MOST_APART = 1.1
 """How much later than the other half one half of a mixed swarm may be done."""
 
 
-MOST_BESIDE = 0.15
+MOST_AWAY = 0.15
 """How much the real last / T* may differ from that of the rehearsal."""
 
 
@@ -45,8 +45,9 @@ def marks_of(measured: Mapping[str, Mapping[str, Series]], rehearsed: Mapping[st
             marks.append(Mark(f"{name}: last / T*, more than with 10 leechers", more, most=MOST_LARGER))
     for name, expected in rehearsed.items():
         if name in MARKED and not math.isnan(expected):
-            text = f"{name}: last / T*, beside {expected:.2f} rehearsed"
-            marks.append(Mark(text, abs(ratio(last[name], expected) - 1), most=MOST_BESIDE))
+            away = abs(ratio(last[name], expected) - 1)
+            text = f"{name}: last / T*, away from the {number(expected)} rehearsed"
+            marks.append(Mark(text, math.inf if math.isnan(away) else away, most=MOST_AWAY, show=percent))
     return [*marks, *_mixed_marks(measured.get("mixed", {}))]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import processes
 from benchmarks.composition import MIB, Composition, cut, write_random
 from benchmarks.conductors import NotingConductor
 from benchmarks.contenders import LIMIT, OURS, TUNED, Contender, mixed, start_member
@@ -119,16 +120,21 @@ def test_the_noting_conductor_knows_which_announces_came(composition: Compositio
         assert conductor.told("stopped")
 
 
-def test_memory_is_warmed_by_as_much_as_asked_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    size_bytes = 3 * MIB + 1
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_memory_is_warmed_by_as_much_as_asked_where_files_are_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
+) -> None:
     path = tmp_path / "warmed"
+    monkeypatch.setattr(processes, "in_memory", lambda folder: in_memory and folder.parent == tmp_path)
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: io.FileIO(path, "w"))
     with Stage(tmp_path) as stage:
-        stage.warm_memory(size_bytes)
-    assert path.stat().st_size == 4 * MIB
+        stage.warm_memory(3 * MIB + 1)
+    assert path.exists() == in_memory
+    assert not in_memory or path.stat().st_size == 4 * MIB
 
 
-def test_nothing_is_left_of_warm_memory(tmp_path: Path) -> None:
+def test_nothing_is_left_of_warm_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "in_memory", lambda _: True)
     with Stage(tmp_path) as stage:
         stage.warm_memory(12_345)
         assert list(stage.folder.iterdir()) == []

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 from xml.etree import ElementTree as ET
 
@@ -19,14 +21,15 @@ from benchmarks.curves import Curve, Panel, draw, steps
 from benchmarks.links import MBIT, Batch, Host, building, payload_bytes_s, stale
 from benchmarks.measure import Figures, Series, Skip
 from benchmarks.plan import Plan
-from benchmarks.processes import Event, Process
+from benchmarks.processes import ROOT, Event, Process
 from benchmarks.rehearsed import plan_of
 from benchmarks.report import Report
 from benchmarks.scenarios import SCENARIOS, SIZE_BYTES, Scenario, bound_s
-from benchmarks.swarm import measure, median_run, panel_of, table_of
+from benchmarks.swarm import measure, median_run, panel_of, rehearsed_last, table_of
 from benchmarks.swarmmarks import marks_of
 from benchmarks.tables import Table, number
 from benchmarks.timeline import Timeline
+from orchestra.rehearsal import plan as rehearsal
 
 # Scenarios and T*
 
@@ -360,10 +363,44 @@ def test_what_was_measured_stands_beside_its_rehearsal() -> None:
     measured = {"S3": {"ours": series(figures(1.2))}, "S1-16K": {"ours": series(figures(1.26))}}
     marks = marks_of(measured, {"S3": 1.4, "S1-16K": 1.2, "S4-up": 1.5, "mixed": math.nan})
     assert [(mark.text, round(mark.value, 3), mark.most, mark.met) for mark in marks[-2:]] == [
-        ("S3: last / T*, beside 1.40 rehearsed", 0.143, 0.15, True),
-        ("S1-16K: last / T*, beside 1.20 rehearsed", 0.05, 0.15, True),
+        ("S3: last / T*, away from the 1.40 rehearsed", 0.143, 0.15, True),
+        ("S1-16K: last / T*, away from the 1.20 rehearsed", 0.05, 0.15, True),
     ]
     assert len(marks) == 4
+
+
+def test_a_rehearsal_in_which_some_never_finish_is_away_from_everything() -> None:
+    for measured in (1.2, math.inf):
+        marks = marks_of({"S2": {"ours": series(figures(measured))}}, {"S2": math.inf})
+        assert not marks[-1].met
+
+
+def test_what_was_not_measured_or_cannot_be_is_not_rehearsed(tmp_path: Path) -> None:
+    plan = Plan(folder=tmp_path, runs=1, size_bytes=1 << 20, part_sizes=(), ours=ROOT)
+    ours = {"ours": series(figures(1.2, up_s=0.5))}
+    assert math.isnan(rehearsed_last(SCENARIOS["mixed"], ours, plan))
+    assert math.isnan(rehearsed_last(SCENARIOS["S1"], {"aria2": series(figures(1.2, up_s=0.5))}, plan))
+    assert math.isnan(rehearsed_last(SCENARIOS["S1"], {"ours": Series(skipped="no")}, plan))
+    assert math.isnan(rehearsed_last(SCENARIOS["S1"], ours, replace(plan, ours=tmp_path)))
+
+
+def test_it_is_rehearsed_with_the_starts_that_were_measured_and_over_the_same_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[rehearsal.Plan] = []
+
+    def rehearse(made: rehearsal.Plan) -> SimpleNamespace:
+        plans.append(made)
+        finished = [4.0, 5.0, 6.0][made.seed - 1]
+        return SimpleNamespace(finish_times_s=[1.0, finished][: 2 - (made.seed == 3)])
+
+    monkeypatch.setattr(swarm, "rehearse", rehearse)
+    plan = Plan(folder=tmp_path, runs=1, size_bytes=1 << 20, part_sizes=(), ours=ROOT)
+    scenario = replace(SCENARIOS["S4-up"], leechers=SCENARIOS["S1"].leechers[:2])
+    last = rehearsed_last(scenario, {"ours": series(figures(1.2, up_s=2.5))}, plan)
+    assert last == pytest.approx(5.0 / scenario.bound_s(1 << 20))
+    assert {group.starts_within_s for made in plans for group in made.groups} == {2.5}
+    assert [(made.seed, made.size_bytes) for made in plans] == [(1, 1 << 20), (2, 1 << 20), (3, 1 << 20)]
 
 
 def test_a_rehearsal_starts_as_slowly_as_what_it_stands_beside() -> None:
