@@ -20,8 +20,6 @@ MARKED = {*MOST, *LARGER, "mixed"}
 """The scenarios that have marks."""
 MOST_APART = 1.1
 """How much later than the other half one half of a mixed swarm may be done."""
-
-
 MOST_AWAY = 0.15
 """How much the real last / T* may differ from that of the rehearsal."""
 
