@@ -167,7 +167,8 @@ def machine_rows(plan: Plan) -> list[tuple[str, str]]:
     links = f"{line_rate(up_bytes_s)} up, {line_rate(fetching[0].down_bytes_s)} down"
     within_s = fetching[0].starts_within_s
     if within_s != START_S:
-        links += f", start within {humans.duration(within_s) if within_s >= 1 else f'{within_s * 1000:g} ms'}"
+        within = humans.duration(within_s) if within_s >= 1 else f"{within_s * 1000:g} ms"
+        links += f", start within {within}"
     if all(group.leaves_when_complete for group in fetching):
         links += ", each leaves when it is complete"
     counts: dict[str, int] = {}

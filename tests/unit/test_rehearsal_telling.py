@@ -33,6 +33,8 @@ def test_it_says_when_half_and_the_last_have_it_beside_the_bound() -> None:
 def test_it_says_within_what_time_they_start_where_that_is_not_usual() -> None:
     said = told(result("--start-within", "30s", "--churn", "leave"))
     assert said["10 machines"].endswith(" down, start within 30 s, each leaves when it is complete")
+    assert told(result("--start-within", "10ms"))["10 machines"].endswith(" down, start within 10 ms")
+    assert told(result("--start-within", "0.2s"))["10 machines"].endswith(" down")
 
 
 @pytest.mark.parametrize(
